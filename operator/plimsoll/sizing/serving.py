@@ -1,0 +1,35 @@
+"""How the engine is to be run: what the user fixed; None is left to the engine's defaults or to the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """The wishes of one deployment, in vLLM's own terms.
+
+    Attributes:
+        engine_version: vLLM's release; defaults and overheads differ by gigabytes between releases.
+        gpus: GPUs per replica, if fixed.
+        max_nodes: how many nodes one replica may span.
+        min_gpu_memory_bytes: cards below it are not considered.
+        tensor_parallel_size: 0 means CPU only.
+    """
+
+    engine_version: str
+    max_model_len: int | None = None
+    gpu_memory_utilization: Fraction | None = None
+    quantization: str | None = None
+    dtype: str | None = None
+    kv_cache_dtype: str | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    enable_chunked_prefill: bool | None = None
+    cpu_offload_bytes: int = 0
+    tensor_parallel_size: int | None = None
+    pipeline_parallel_size: int | None = None
+    gpus: int | None = None
+    max_nodes: int = 1
+    min_gpu_memory_bytes: int = 0
