@@ -25,13 +25,14 @@ func main() {
 }
 
 func run() error {
-	var objects []map[string]any
+	// Unstructured reads numbers as the API machinery does; plain encoding/json would make each a float64.
+	var objects []unstructured.Unstructured
 	if err := json.NewDecoder(os.Stdin).Decode(&objects); err != nil {
 		return fmt.Errorf("standard input is not a JSON array of objects: %w", err)
 	}
 	verdicts := make([]verdict, 0, len(objects))
-	for _, object := range objects {
-		u := &unstructured.Unstructured{Object: object}
+	for i := range objects {
+		u := &objects[i]
 		result, err := status.Compute(u)
 		if err != nil {
 			return fmt.Errorf("%s: %w", u.GetName(), err)
