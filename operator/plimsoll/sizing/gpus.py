@@ -152,9 +152,9 @@ def _unknown(name: str) -> UnknownAccelerator:
     names = [accelerator.alias for accelerator in catalogue()]
     wanted = _normalise(name)
     by_normal = {_normalise(alias): alias for alias in names}
-    near = [alias for key, alias in by_normal.items() if wanted and (wanted in key or key in wanted)]
-    near += [by_normal[key] for key in difflib.get_close_matches(wanted, by_normal, n=3, cutoff=0.5)]
-    nearest = list(dict.fromkeys(near))[:3]
+    nearest = [alias for key, alias in by_normal.items() if wanted and wanted in key][:3]
+    if not nearest:
+        nearest = [by_normal[key] for key in difflib.get_close_matches(wanted, by_normal, n=3, cutoff=0.5)]
     guess = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     shown = repr(name if len(name) <= 80 else name[:77] + "...")  # noqa: PLR2004 - keeps the sentence short
     return UnknownAccelerator(
