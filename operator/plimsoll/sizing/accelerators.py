@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plimsoll.sizing.facts import Provenance
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.facts import Provenance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Provenance(StrEnum):
@@ -30,10 +32,12 @@ class ModelFacts:
 
     model_id: str
     requested_revision: str
-    commit: str  # 40 hex digits
+    commit: str  # 40 hex digits; "catalogue-<date>" or "local" for facts that follow no commit
     config: Mapping[str, Any]  # config.json, parsed; never changed
     files: tuple[RepoFile, ...]
-    parameters_by_dtype: Mapping[str, int] = field(default_factory=dict)  # of the safetensors files: {"BF16": n}
+    parameters_by_dtype: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of the safetensors files: {"BF16": n}
     has_chat_template: bool = False
     provenance: Provenance = Provenance.PUBLISHED
     source: str = ""  # where it was read: "Hub", "catalogue", "--config FILE"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 
-from plimsoll.sizing.accelerators import NodePool
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.accelerators import NodePool
+    from fractions import Fraction
 
 
 class PartName(StrEnum):

@@ -1,0 +1,158 @@
+"""The bill: each part of a card's memory in bytes, with its sum in words and where the rule comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.constants import FORWARD_RATIO
+from plimsoll.sizing.engine import GRAPHS_IN_BUDGET
+from plimsoll.sizing.launch import graph_bytes, non_torch_bytes, sampler_bytes
+from plimsoll.sizing.plan import KVCache, Part, PartName
+from plimsoll.units import format_gib
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.kv_plan import CacheCapacity
+    from plimsoll.sizing.launch import Interval, Launch, StageCosts
+
+_WEIGHTS_SOURCE: Final = "vLLM 0.33.0, model_executor/layers: shapes, padding and sharding of each tensor"
+_KV_SOURCE: Final = "vLLM 0.33.0, v1/core/kv_cache_planning.py"
+_PEAK_SOURCE: Final = "vLLM 0.33.0, v1/worker/gpu_worker.py (determine_available_memory)"
+
+
+def fullest_stage(launch: Launch, max_model_len: int) -> int:
+    """The stage that limits the number of blocks."""
+    available = launch.available_bytes(max_model_len)
+    per_block = launch.layout.bytes_per_block_by_stage
+    return min(range(len(available)), key=lambda stage: available[stage] // per_block[stage])
+
+
+def kv_cache(launch: Launch, capacity: CacheCapacity, stage: int) -> KVCache:
+    """The KV cache of a replica as vLLM will report it, on the fullest card."""
+    per_block = launch.layout.bytes_per_block_by_stage[stage]
+    return KVCache(
+        bytes_per_gpu=capacity.blocks * per_block,
+        bytes_per_token_per_gpu=launch.layout.token_bytes_by_stage[stage],
+        block_size=launch.layout.block_size,
+        bytes_per_block=per_block,
+        blocks=capacity.blocks,
+        tokens=capacity.tokens,
+        max_concurrency=capacity.max_concurrency,
+    )
+
+
+def bill(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> tuple[Part, ...]:
+    """All parts of the fullest card; they sum to its usable bytes."""
+    costs = launch.costs(max_model_len)[stage]
+    cache = kv_cache(launch, capacity, stage)
+    parts = (
+        _weights(launch, stage),
+        Part(
+            name=PartName.KV_CACHE,
+            bytes=cache.bytes_per_gpu,
+            low_bytes=cache.bytes_per_gpu,
+            formula=_kv_formula(launch, max_model_len, capacity, stage),
+            source=_KV_SOURCE,
+            exact=True,
+        ),
+        Part(
+            name=PartName.STATE,
+            bytes=0,
+            low_bytes=0,
+            formula="no layer keeps a recurrent state",
+            source=_KV_SOURCE,
+            exact=True,
+        ),
+        _activations(launch, costs, max_model_len),
+        _graphs(launch, costs),
+        _runtime(launch, costs),
+    )
+    margin = launch.usable_bytes - sum(part.bytes for part in parts)
+    return (
+        *parts,
+        Part(
+            name=PartName.MARGIN,
+            bytes=margin,
+            low_bytes=margin,
+            formula="what is left of the usable bytes, less than one block on the stage that limits them",
+            source="the sum of the parts above",
+            exact=True,
+        ),
+    )
+
+
+def _weights(launch: Launch, stage: int) -> Part:
+    weights = launch.stages[stage]
+    first, end = weights.layers
+    pieces = [
+        f"{end - first} layers over TP {launch.tensor_parallel_size}: {weights.parameter_bytes} B of parameters",
+        f"{weights.buffer_bytes} B of buffers (rotary table, attention scales)",
+    ]
+    if weights.post_load_bytes:
+        pieces.append(f"{weights.post_load_bytes} B of absorbed MLA weights made after loading")
+    kept = launch.weights_on_card(stage)
+    formula = " + ".join(pieces)
+    if kept < weights.total_bytes:
+        formula += f" - {weights.total_bytes - kept} B offloaded to the host"
+    if launch.shape.unloaded is not None:
+        formula += f"; not loaded: {launch.shape.unloaded}"
+    return Part(
+        name=PartName.WEIGHTS, bytes=kept, low_bytes=kept, formula=formula, source=_WEIGHTS_SOURCE, exact=True
+    )
+
+
+def _kv_formula(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> str:
+    layout = launch.layout
+    groups = ", ".join(f"{len(group.layers)} layers of {group.kind.describe()}" for group in layout.groups)
+    need = layout.need_blocks(max_model_len, launch.limits(max_model_len).in_flight_tokens)
+    per_block = layout.bytes_per_block_by_stage[stage]
+    return (
+        f"{capacity.blocks} blocks x {per_block} B; a block of {layout.block_size} tokens in the largest of "
+        f"{len(layout.groups)} groups ({groups}); one request of {max_model_len} tokens may hold {need} blocks"
+    )
+
+
+def _modelled(name: PartName, interval: Interval, formula: str, source: str) -> Part:
+    return Part(
+        name=name,
+        bytes=interval.high,
+        low_bytes=interval.low,
+        formula=formula,
+        source=source,
+        exact=interval.low == interval.high,
+    )
+
+
+def _activations(launch: Launch, costs: StageCosts, max_model_len: int) -> Part:
+    limits = launch.limits(max_model_len)
+    per_entry = sampler_bytes(launch.version)
+    formula = (
+        f"the higher of the forward pass of {limits.max_num_batched_tokens} tokens "
+        f"(x {float(FORWARD_RATIO.low):g} to {float(FORWARD_RATIO.high):g}) and the sampler: "
+        f"{limits.max_num_seqs} sequences x {launch.shape.vocab_size} vocabulary entries x "
+        f"{float(per_entry.low):g} to {float(per_entry.high):g} B"
+    )
+    return _modelled(PartName.ACTIVATIONS, costs.activations, formula, f"{_PEAK_SOURCE}; {per_entry.source}")
+
+
+def _graphs(launch: Launch, costs: StageCosts) -> Part:
+    prior = graph_bytes(launch.parameters)
+    if launch.version.at_least(GRAPHS_IN_BUDGET):
+        formula = (
+            f"CUDA graphs of a model with {launch.parameters} parameters, as vLLM estimates them at start-up"
+        )
+    else:
+        formula = (
+            f"not in the budget before vLLM 0.20: {format_gib(prior.low_bytes)} to {format_gib(prior.high_bytes)} come "
+            "on top of it"
+        )
+    return _modelled(PartName.GRAPHS, costs.graphs, formula, prior.source)
+
+
+def _runtime(launch: Launch, costs: StageCosts) -> Part:
+    prior = non_torch_bytes(launch.tensor_parallel_size * launch.pipeline_parallel_size)
+    formula = (
+        f"memory outside torch, {format_gib(prior.low_bytes)} to {format_gib(prior.high_bytes)} with "
+        f"{launch.tensor_parallel_size * launch.pipeline_parallel_size} ranks, and the buffers that the engine keeps "
+        "(penalty counters, block tables, expert workspace)"
+    )
+    return _modelled(PartName.RUNTIME, costs.runtime, formula, prior.source)

@@ -1,0 +1,149 @@
+"""DeepSeek V2 and V3: multi-head latent attention and routed experts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.checked import MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH, Config
+from plimsoll.sizing.layers import MultiHeadLatent
+from plimsoll.sizing.model import Layer, MixtureOfExperts, ModelShape
+from plimsoll.sizing.outside import decoder_dtype, embedding, gated_mlp, needs_expert_support
+from plimsoll.sizing.quantization import quantization_from_config
+from plimsoll.sizing.rope import rope_from_config
+from plimsoll.sizing.tensors import Sharding, Tensor
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.errors import UnsupportedModelError
+
+_WAY_OUT: Final = "use DeepSeek V2, V3 or R1 as published, or a model of another architecture"
+_FLOAT32_BYTES: Final = 4
+
+
+def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelShape:
+    """Layers and tensors of a DeepSeek V2 or V3 model (vLLM 0.33.0, model_executor/models/deepseek_v2.py)."""
+    if config.values.get("index_topk") is not None:
+        raise config.refuse("index_topk", "sparse attention is not one that can be sized", _WAY_OUT)
+    hidden = config.integer("hidden_size", maximum=MAX_WIDTH)
+    heads = config.integer("num_attention_heads", maximum=MAX_HEADS)
+    layers = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
+    vocab = config.integer("vocab_size", maximum=MAX_WIDTH)
+    intermediate = config.integer("intermediate_size", maximum=MAX_WIDTH)
+    quantization = quantization_from_config(config)
+    experts = _experts(config)
+    needs_expert_support(config, quantization.weights if quantization and experts else None)
+    rope_dim = config.integer("qk_rope_head_dim", maximum=MAX_WIDTH)
+    rope = rope_from_config(
+        config,
+        rotary_dim=rope_dim,
+        max_position_embeddings=config.integer("max_position_embeddings", maximum=MAX_TOKENS),
+    )
+    cache = MultiHeadLatent(
+        kv_lora_rank=config.integer("kv_lora_rank", maximum=MAX_WIDTH), qk_rope_head_dim=rope_dim
+    )
+    attention = _attention(config, hidden, heads, cache)
+    dense = Layer(cache=cache, tensors=(*attention, *gated_mlp("mlp", hidden, intermediate)))
+    routed = (
+        dense
+        if experts is None
+        else Layer(cache=cache, tensors=(*attention, *_routed(config, hidden, experts)))
+    )
+    first_routed = config.integer("first_k_dense_replace", minimum=0, maximum=MAX_LAYERS, default=0)
+    every = config.integer("moe_layer_freq", maximum=MAX_LAYERS, default=1)
+    up_rows = next(tensor.rows for tensor in attention if tensor.name == "self_attn.kv_b_proj")
+    return ModelShape(
+        architecture=architecture,
+        model_type=model_type,
+        dtype=decoder_dtype(config),
+        quantization=quantization,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        vocab_size=vocab,
+        num_attention_heads=heads,
+        layers=tuple(
+            routed if index >= first_routed and index % every == 0 else dense for index in range(layers)
+        ),
+        first_stage=(embedding("embed_tokens", vocab, hidden),),
+        last_stage=(Tensor(name="norm", rows=hidden),),
+        every_stage=(),
+        tied_embeddings=config.flag("tie_word_embeddings", default=False),
+        rope=rope,
+        max_model_len=rope.max_model_len,
+        experts=experts,
+        latent_up_projection=(up_rows, cache.kv_lora_rank),
+        unloaded=_unloaded(config),
+    )
+
+
+def _unloaded(config: Config) -> str | None:
+    extra = config.integer("num_nextn_predict_layers", minimum=0, maximum=MAX_LAYERS, default=0)
+    return "the multi-token prediction layer, which serves speculative decoding only" if extra else None
+
+
+def _experts(config: Config) -> MixtureOfExperts | None:
+    count = config.optional_integer("n_routed_experts", maximum=MAX_EXPERTS)
+    if count is None:
+        return None
+    for field in ("n_group", "topk_group"):
+        if config.values.get(field) is None:
+            raise _missing(config, field)
+        config.integer(field, maximum=MAX_EXPERTS)
+    width = config.integer("moe_intermediate_size", maximum=MAX_WIDTH)
+    shared = config.integer("n_shared_experts", minimum=0, maximum=MAX_EXPERTS, default=0)
+    return MixtureOfExperts(
+        num_experts=count,
+        num_experts_per_token=config.integer("num_experts_per_tok", maximum=count),
+        intermediate_size=width,
+        shared_intermediate_size=shared * width,
+    )
+
+
+def _missing(config: Config, field: str) -> UnsupportedModelError:
+    return config.refuse(field, "vLLM refuses a model with grouped experts that does not say it", _WAY_OUT)
+
+
+def _attention(config: Config, hidden: int, heads: int, cache: MultiHeadLatent) -> tuple[Tensor, ...]:
+    nope = config.integer("qk_nope_head_dim", maximum=MAX_WIDTH)
+    value = config.integer("v_head_dim", maximum=MAX_WIDTH)
+    latent, rope = cache.kv_lora_rank, cache.qk_rope_head_dim
+    query_rank = config.optional_integer("q_lora_rank", maximum=MAX_WIDTH)
+    if config.flag("attention_bias", default=False):
+        raise config.refuse("attention_bias", "such a variant is not one that can be sized", _WAY_OUT)
+    query_rows = heads * (nope + rope)
+    if query_rank is None:
+        query = (
+            _linear("self_attn.q_proj", query_rows, hidden, Sharding.COLUMN),
+            _linear("self_attn.kv_a_proj_with_mqa", latent + rope, hidden, Sharding.REPLICATED),
+        )
+    else:  # q_a and kv_a are one replicated layer in the engine
+        query = (
+            _linear("self_attn.fused_qkv_a_proj", query_rank + latent + rope, hidden, Sharding.REPLICATED),
+            _linear("self_attn.q_b_proj", query_rows, query_rank, Sharding.COLUMN),
+        )
+    norms = (latent,) if query_rank is None else (latent, query_rank)
+    return (
+        *query,
+        _linear("self_attn.kv_b_proj", heads * (nope + value), latent, Sharding.COLUMN),
+        _linear("self_attn.o_proj", hidden, heads * value, Sharding.ROW),
+        *(Tensor(name=f"self_attn.a_layernorm_{width}", rows=width) for width in norms),
+        Tensor(name="input_layernorm", rows=hidden),
+        Tensor(name="post_attention_layernorm", rows=hidden),
+    )
+
+
+def _linear(name: str, rows: int, columns: int, sharding: Sharding) -> Tensor:
+    return Tensor(name=name, rows=rows, columns=columns, sharding=sharding, quantized=True)
+
+
+def _routed(config: Config, hidden: int, experts: MixtureOfExperts) -> tuple[Tensor, ...]:
+    tensors = (
+        Tensor(name="mlp.gate", rows=experts.num_experts, columns=hidden),
+        *gated_mlp("mlp.experts", hidden, experts.intermediate_size, copies=experts.num_experts),
+    )
+    if experts.shared_intermediate_size:
+        tensors = (*tensors, *gated_mlp("mlp.shared_experts", hidden, experts.shared_intermediate_size))
+    if config.text("topk_method", default="greedy") == "noaux_tc":
+        bias = Tensor(
+            name="mlp.gate.e_score_correction_bias", rows=experts.num_experts, element_bytes=_FLOAT32_BYTES
+        )
+        tensors = (*tensors, bias)
+    return tensors

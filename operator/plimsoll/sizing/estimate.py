@@ -1,0 +1,209 @@
+"""The entry point: a model, a way of serving it and the nodes there are in; a `Plan` or a `Refusal` out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.alternatives import would_fit
+from plimsoll.sizing.bill import bill, fullest_stage, kv_cache
+from plimsoll.sizing.constants import BASELINE
+from plimsoll.sizing.cpu import cpu_plan
+from plimsoll.sizing.engine import (
+    GRAPHS_IN_BUDGET,
+    NEWEST,
+    EngineVersion,
+    UnsupportedOptionError,
+    parse_version,
+)
+from plimsoll.sizing.errors import UnsupportedModelError
+from plimsoll.sizing.facts import Provenance
+from plimsoll.sizing.files import disagreement, stored_bytes
+from plimsoll.sizing.host import component_resources
+from plimsoll.sizing.launch import graph_bytes
+from plimsoll.sizing.options import check_serving
+from plimsoll.sizing.plan import Plan, Refusal, RefusalReason
+from plimsoll.sizing.search import Fit, Miss, Search
+from plimsoll.sizing.selection import weight_files
+from plimsoll.units import format_gib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plimsoll.sizing.accelerators import NodePool
+    from plimsoll.sizing.facts import ModelFacts
+    from plimsoll.sizing.model import ModelShape
+    from plimsoll.sizing.serving import Serving
+
+# Where several reasons stand side by side, the first of these is the one to tell.
+_ORDER: Final = (
+    RefusalReason.CONTEXT_TOO_LONG,
+    RefusalReason.DOES_NOT_FIT,
+    RefusalReason.NOT_DIVISIBLE,
+    RefusalReason.HARDWARE_CANNOT,
+    RefusalReason.NO_MATCHING_NODE,
+)
+
+
+def estimate(
+    shape: ModelShape, facts: ModelFacts, serving: Serving, pools: Sequence[NodePool]
+) -> Plan | Refusal:
+    """Find the smallest launch that serves the model on these pools."""
+    try:
+        version = parse_version(serving.engine_version)
+        check_serving(serving)
+        if serving.max_model_len is not None and serving.max_model_len > shape.max_model_len:
+            return _beyond_the_model(shape, serving.max_model_len)
+        if serving.tensor_parallel_size == 0:
+            return cpu_plan(shape, facts, serving, version, pools, _warnings(shape, facts, version))
+        search = Search(shape, serving, version)
+        found = search.run(pools)
+        if found.fit is not None:
+            return plan_of(search, found.fit, facts)
+        return _refusal(search, found.misses, pools)
+    except UnsupportedOptionError as problem:
+        return Refusal(reason=RefusalReason.UNSUPPORTED_OPTION, message=str(problem))
+    except UnsupportedModelError as problem:
+        return Refusal(reason=RefusalReason.UNSUPPORTED_MODEL, message=str(problem))
+
+
+def _beyond_the_model(shape: ModelShape, wanted: int) -> Refusal:
+    return Refusal(
+        reason=RefusalReason.CONTEXT_TOO_LONG,
+        message=f"maxModelLen is {wanted}: the model is made for at most {shape.max_model_len} tokens; lower it or "
+        "leave it unset.",
+        would_fit=(f"maxModelLen {shape.max_model_len}, the model's own length, memory permitting",),
+    )
+
+
+def plan_of(search: Search, fit: Fit, facts: ModelFacts) -> Plan:
+    """The plan of a fit, with its bill."""
+    launch, placement, length = fit.launch, fit.placement, fit.max_model_len
+    limits = launch.limits(length)
+    stage = fullest_stage(launch, length)
+    capacity = launch.layout.capacity(length, limits.in_flight_tokens, launch.available_bytes(length))
+    serving, shape = search.serving, search.shape
+    stored = sum(file.size_bytes for file in weight_files(facts.files))
+    weights_bytes = stored or stored_bytes(shape, placement.precision.element_bytes)
+    return Plan(
+        model_id=facts.model_id,
+        engine_version=str(search.version),
+        pool=placement.pool,
+        tensor_parallel_size=placement.tensor_parallel_size,
+        pipeline_parallel_size=placement.pipeline_parallel_size,
+        gpus=placement.gpus,
+        nodes=placement.nodes,
+        max_model_len=length,
+        model_max_len=shape.max_model_len,
+        limited_by=_limited_by(search, length),
+        gpu_memory_utilization=search.utilization,
+        max_num_seqs=limits.max_num_seqs,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        dtype=placement.precision.dtype,
+        quantization=None
+        if placement.precision.quantization is None
+        else placement.precision.quantization.method,
+        kv_cache_dtype=placement.precision.kv_cache_dtype,
+        weights_bytes=weights_bytes,
+        usable_bytes=launch.usable_bytes,
+        parts=bill(launch, length, capacity, stage),
+        kv_cache=kv_cache(launch, capacity, stage),
+        resources=component_resources(
+            weights_bytes,
+            tensor_parallel_size=-(-placement.gpus // placement.nodes),
+            cpu_only_kv_bytes=None,
+            cpu_offload_bytes=serving.cpu_offload_bytes,
+        ),
+        warnings=(*_warnings(shape, facts, search.version), *_fit_warnings(fit, search)),
+    )
+
+
+def _limited_by(search: Search, length: int) -> str:
+    if search.serving.max_model_len is not None:
+        return "maxModelLen in the spec"
+    if length == search.shape.max_model_len:
+        return "the model's own length"
+    return "maxNumBatchedTokens without chunked prefill" if length == search.limit else "KV cache"
+
+
+def _warnings(shape: ModelShape, facts: ModelFacts, version: EngineVersion) -> tuple[str, ...]:
+    """What the user should know whatever the card."""
+    warnings = list(shape.warnings)
+    if facts.provenance is Provenance.RECALLED:
+        warnings.append(
+            f"The facts about {facts.model_id} were written from memory and not checked ({facts.source})."
+        )
+    if version.newer_than_known:
+        warnings.append(
+            f"vLLM {version} is newer than {'.'.join(map(str, NEWEST))}, the newest whose arithmetic is known: "
+            "computed as that one."
+        )
+    difference = disagreement(shape, facts)
+    if difference is not None:
+        warnings.append(difference)
+    return tuple(warnings)
+
+
+def _fit_warnings(fit: Fit, search: Search) -> tuple[str, ...]:
+    """What the user should know of this card and this split."""
+    serving = search.serving
+    warnings = list(fit.placement.precision.warnings)
+    accelerator = fit.placement.accelerator
+    if accelerator.provenance is Provenance.RECALLED:
+        warnings.append(f"The memory of {accelerator.alias} was not checked ({accelerator.source}).")
+    if serving.max_model_len is None and fit.max_model_len < search.useful_tokens:
+        warnings.append(f"Only {fit.max_model_len} tokens of context fit: use a larger card or more of them.")
+    if serving.cpu_offload_bytes:
+        warnings.append(
+            "cpuOffload reads the offloaded weights over the bus for every token: expect slow answers."
+        )
+    prior = graph_bytes(fit.launch.parameters)
+    beyond = accelerator.memory_bytes - fit.launch.usable_bytes - BASELINE.high_bytes
+    if not fit.launch.version.at_least(GRAPHS_IN_BUDGET) and beyond < prior.high_bytes:
+        warnings.append(
+            f"Before vLLM 0.20 CUDA graphs are not in the budget: up to {format_gib(prior.high_bytes)} come on top and "
+            f"{format_gib(beyond)} are left; lower gpuMemoryUtilization if the engine runs out of memory."
+        )
+    return tuple(warnings)
+
+
+def _refusal(search: Search, misses: Sequence[Miss], pools: Sequence[NodePool]) -> Refusal:
+    """The reason of the candidate that came nearest, and what would fit."""
+    if not misses:
+        return Refusal(
+            reason=RefusalReason.NO_MATCHING_NODE,
+            message="No node has a GPU: add GPU nodes, or set tensorParallelSize to 0 to serve on CPU.",
+            would_fit=would_fit(search, pools),
+        )
+    reason = next(reason for reason in _ORDER if any(miss.reason is reason for miss in misses))
+    nearest = min(
+        (miss for miss in misses if miss.reason is reason),
+        key=lambda miss: (miss.needed_bytes or 0) - (miss.available_bytes or 0),
+    )
+    alternatives = would_fit(search, pools)
+    return Refusal(
+        reason=reason,
+        message=_message(search, nearest, alternatives),
+        needed_bytes=nearest.needed_bytes,
+        available_bytes=nearest.available_bytes,
+        would_fit=alternatives,
+    )
+
+
+def _message(search: Search, miss: Miss, alternatives: tuple[str, ...]) -> str:
+    way_out = (
+        f" What would fit: {'; '.join(alternatives)}."
+        if alternatives
+        else " Nothing in the catalogue of GPUs would fit it on up to 4 nodes of 8."
+    )
+    placement = miss.placement
+    if placement is None or miss.needed_bytes is None or miss.available_bytes is None:
+        return f"{miss.problem[:1].upper()}{miss.problem[1:]}.{way_out}"
+    where = (
+        f"{placement.gpus} x {placement.accelerator.alias} (TP {placement.tensor_parallel_size}, "
+        f"PP {placement.pipeline_parallel_size})"
+    )
+    shorter = f"; {miss.shorter} tokens would fit there" if miss.shorter else ""
+    return (
+        f"On {where} {miss.problem} needs {format_gib(miss.needed_bytes)} per GPU and "
+        f"{format_gib(miss.available_bytes)} are there with vLLM {search.version}{shorter}.{way_out}"
+    )

@@ -1,0 +1,327 @@
+"""The search: over pools and ways of splitting, for the fewest GPUs that serve the longest context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.constants import BASELINE
+from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, block_size, default_utilization
+from plimsoll.sizing.files import parameter_count
+from plimsoll.sizing.kv_plan import cache_layout
+from plimsoll.sizing.launch import Launch
+from plimsoll.sizing.plan import RefusalReason
+from plimsoll.sizing.rules import HardwareCannotError, Precision, precision_for
+from plimsoll.sizing.weights import RankWeights, rank_weights, tensor_parallel_problem
+from plimsoll.units import ceil_div, ceil_fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from fractions import Fraction
+
+    from plimsoll.sizing.accelerators import Accelerator, NodePool
+    from plimsoll.sizing.engine import EngineVersion
+    from plimsoll.sizing.model import ModelShape
+    from plimsoll.sizing.serving import Serving
+
+USEFUL_TOKENS: Final = 2048  # a shorter context is planned only where no card gives more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One way of splitting a model over the nodes of a pool."""
+
+    pool: NodePool
+    accelerator: Accelerator
+    precision: Precision
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    nodes: int
+
+    @property
+    def gpus(self) -> int:
+        """Cards of one replica."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A placement that serves a context of this length."""
+
+    placement: Placement
+    launch: Launch
+    max_model_len: int
+    concurrency: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """Why a pool or a placement is out, with bytes where bytes are the matter."""
+
+    reason: RefusalReason
+    problem: str  # with a placement the subject of "... needs N GiB", without one a clause
+    placement: Placement | None = None
+    needed_bytes: int | None = None
+    available_bytes: int | None = None
+    shorter: int = 0  # the longest context that would fit there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The best fit, if any, and everything that was out."""
+
+    fit: Fit | None
+    misses: tuple[Miss, ...]
+
+
+class Search:
+    """One model and engine over any number of pools; what is computed once is kept for the next pool."""
+
+    def __init__(self, shape: ModelShape, serving: Serving, version: EngineVersion) -> None:
+        """Keep the inputs, which are frozen, and an empty memory of weights."""
+        self.shape = shape
+        self.serving = serving
+        self.version = version
+        self.utilization = serving.gpu_memory_utilization or default_utilization(version)
+        self.parameters = parameter_count(shape)
+        self.limit = longest_allowed(shape, serving)
+        self.useful_tokens = min(USEFUL_TOKENS, self.limit)
+        self._weights: dict[tuple[int, int, int], tuple[RankWeights, ...]] = {}
+        self._problems: dict[tuple[int, bool], str | None] = {}
+
+    def run(self, pools: Sequence[NodePool]) -> Found:
+        """The fewest GPUs, then the fewest nodes, then the longest context, then the most concurrency."""
+        misses: list[Miss] = []
+        placements: list[Placement] = []
+        for pool in pools:
+            if pool.accelerator is None or pool.gpus_per_node < 1 or pool.nodes < 1:
+                continue
+            for option in self._of_pool(pool, pool.accelerator):
+                if isinstance(option, Miss):
+                    misses.append(option)
+                else:
+                    placements.append(option)
+        placements.sort(key=lambda placement: (placement.gpus, placement.nodes))
+        short: list[Fit] = []
+        for _, alike in groupby(placements, key=lambda placement: (placement.gpus, placement.nodes)):
+            results = [self._try(placement) for placement in alike]
+            fits = [result for result in results if isinstance(result, Fit)]
+            misses += [result for result in results if isinstance(result, Miss)]
+            useful = [fit for fit in fits if fit.max_model_len >= self.useful_tokens]
+            if useful or (fits and self.serving.max_model_len is not None):
+                return Found(fit=_best(useful or fits), misses=tuple(misses))
+            short += fits
+        return Found(fit=_best(short) if short else None, misses=tuple(misses))
+
+    def _of_pool(self, pool: NodePool, accelerator: Accelerator) -> Iterator[Placement | Miss]:
+        """Every legal way of splitting over this pool, or why there is none."""
+        if accelerator.memory_bytes < self.serving.min_gpu_memory_bytes:
+            yield Miss(
+                reason=RefusalReason.NO_MATCHING_NODE,
+                problem=f"{accelerator.alias} has less memory than spec.hardware.gpu.minMemory asks for",
+            )
+            return
+        try:
+            precision = precision_for(self.shape, self.serving, accelerator, self.version)
+        except HardwareCannotError as problem:
+            yield Miss(reason=RefusalReason.HARDWARE_CANNOT, problem=str(problem))
+            return
+        splits = tuple(self._splits(pool, precision))
+        for tensor_size, pipeline_size, nodes in splits:
+            yield Placement(
+                pool=pool,
+                accelerator=accelerator,
+                precision=precision,
+                tensor_parallel_size=tensor_size,
+                pipeline_parallel_size=pipeline_size,
+                nodes=nodes,
+            )
+        if not splits:
+            yield self._no_split(pool, precision)
+
+    def _splits(self, pool: NodePool, precision: Precision) -> Iterator[tuple[int, int, int]]:
+        """(tensor parallel size, pipeline parallel size, nodes) that the model, the user and the pool allow."""
+        serving, layers = self.serving, len(self.shape.layers)
+        max_nodes = min(serving.max_nodes, pool.nodes)
+        most = min(pool.gpus_per_node, self.shape.num_attention_heads)
+        legal = [size for size in range(1, most + 1) if self._tensor_problem(size, precision) is None]
+        for size in legal:
+            if serving.tensor_parallel_size not in (None, size):
+                continue
+            for stages, nodes in self._stages(size, legal, pool, max_nodes):
+                if stages <= layers and nodes <= max_nodes and serving.gpus in (None, size * stages):
+                    yield size, stages, nodes
+
+    def _stages(
+        self, size: int, legal: list[int], pool: NodePool, max_nodes: int
+    ) -> Sequence[tuple[int, int]]:
+        """Pipeline sizes to try with this tensor parallel size, and the nodes that they take."""
+        serving = self.serving
+        whole = pool.gpus_per_node
+        asked = serving.pipeline_parallel_size
+        if asked is None and serving.gpus is not None:
+            asked = serving.gpus // size if serving.gpus % size == 0 else 0
+        if asked is not None:
+            return ((asked, ceil_div(asked, whole // size)),) if asked else ()
+        stages = [(1, 1)]
+        # Across nodes there is one stage for each; TP stays inside.
+        if 2 * size > whole:
+            stages += [(nodes, nodes) for nodes in range(2, max_nodes + 1)]
+        # Inside a node the pipeline takes over where tensor parallelism is not legal for all its cards.
+        elif whole not in legal and size == max(other for other in legal if whole % other == 0):
+            stages += [(whole // size * nodes, nodes) for nodes in range(1, max_nodes + 1)]
+        return stages
+
+    def _tensor_problem(self, size: int, precision: Precision) -> str | None:
+        key = (size, precision.online)
+        if key not in self._problems:
+            self._problems[key] = tensor_parallel_problem(self.shape, size, precision.quantization)
+        return self._problems[key]
+
+    def _no_split(self, pool: NodePool, precision: Precision) -> Miss:
+        """Why no way of splitting is left: the user's sizes against the pool's, or against the model's."""
+        serving = self.serving
+        size = serving.tensor_parallel_size
+        stages = serving.pipeline_parallel_size or 1
+        if size is not None and size <= pool.gpus_per_node:
+            problem = self._tensor_problem(size, precision)
+            if problem is not None:
+                return Miss(
+                    reason=RefusalReason.NOT_DIVISIBLE,
+                    problem=f"the tensorParallelSize of {size} is not legal: {problem}",
+                )
+        if stages > len(self.shape.layers):
+            return Miss(
+                reason=RefusalReason.NOT_DIVISIBLE,
+                problem=f"the pipelineParallelSize of {stages} is above the {len(self.shape.layers)} layers of the model",
+            )
+        wanted = serving.gpus or (size or 1) * stages
+        room = pool.gpus_per_node * min(serving.max_nodes, pool.nodes)
+        if wanted > room or (size is not None and size > pool.gpus_per_node):
+            return Miss(
+                reason=RefusalReason.NO_MATCHING_NODE,
+                problem=f"{wanted} GPUs are asked for and {pool.name} gives one replica {room}, with "
+                f"{pool.gpus_per_node} in a node",
+            )
+        return Miss(
+            reason=RefusalReason.NOT_DIVISIBLE,
+            problem=f"{wanted} GPUs of {pool.name} cannot be split: no tensor parallel size that divides "
+            f"{self.shape.num_attention_heads} attention heads and the model's widths gives this number",
+        )
+
+    def launch(self, placement: Placement) -> Launch:
+        """The launch of a placement."""
+        precision = placement.precision
+        size, stages = placement.tensor_parallel_size, placement.pipeline_parallel_size
+        key = (size, stages, precision.element_bytes)
+        if key not in self._weights:
+            self._weights[key] = rank_weights(
+                self.shape, size, stages, precision.element_bytes, precision.quantization
+            )
+        weights = self._weights[key]
+        accelerator = placement.accelerator
+        return Launch(
+            shape=self.shape,
+            serving=self.serving,
+            version=self.version,
+            accelerator=accelerator,
+            precision=precision,
+            tensor_parallel_size=size,
+            pipeline_parallel_size=stages,
+            stages=weights,
+            layout=cache_layout(
+                [layer.cache for layer in self.shape.layers],
+                stages=[stage.layers for stage in weights],
+                tensor_parallel_size=size,
+                element_bytes=precision.kv_element_bytes,
+                block_size=block_size(
+                    self.version,
+                    accelerator,
+                    latent_attention=self.shape.latent_up_projection is not None,
+                    fp8_cache=precision.kv_element_bytes == 1,
+                ),
+                reserve_null_block=self.version.at_least(NULL_BLOCK),
+                tokens_by_concurrency=self.version.at_least(TOKENS_BY_CONCURRENCY),
+            ),
+            usable_bytes=ceil_fraction(accelerator.memory_bytes * self.utilization),
+            parameters=self.parameters,
+        )
+
+    def _try(self, placement: Placement) -> Fit | Miss:
+        launch = self.launch(placement)
+        outside = self._outside_miss(launch, placement)
+        if outside is not None:
+            return outside
+        wanted = self.serving.max_model_len
+        length = launch.longest(wanted or self.limit)
+        if length == 0 or (wanted is not None and length < wanted):
+            return self._too_small(launch, placement, length)
+        capacity = launch.layout.capacity(
+            length, launch.limits(length).in_flight_tokens, launch.available_bytes(length)
+        )
+        return Fit(
+            placement=placement, launch=launch, max_model_len=length, concurrency=capacity.max_concurrency
+        )
+
+    def _outside_miss(self, launch: Launch, placement: Placement) -> Miss | None:
+        """What stands outside the budget: memory in use before vLLM looks, and the pass of weights in 16 bits."""
+        memory = placement.accelerator.memory_bytes
+        if memory - launch.usable_bytes < BASELINE.high_bytes:
+            most = (memory - BASELINE.high_bytes) * 100 // memory
+            return Miss(
+                reason=RefusalReason.DOES_NOT_FIT,
+                problem=f"gpuMemoryUtilization {float(self.utilization):g}, beside what the driver and CUDA take before "
+                f"vLLM looks (set {most / 100:.2f} or less),",
+                placement=placement,
+                needed_bytes=launch.usable_bytes + BASELINE.high_bytes,
+                available_bytes=memory,
+            )
+        if not placement.precision.online:
+            return None
+        whole = rank_weights(
+            self.shape,
+            placement.tensor_parallel_size,
+            placement.pipeline_parallel_size,
+            placement.precision.element_bytes,
+            None,
+        )
+        needed = max(stage.total_bytes for stage in whole) + BASELINE.high_bytes
+        if needed <= memory:
+            return None
+        return Miss(
+            reason=RefusalReason.DOES_NOT_FIT,
+            problem="quantization fp8, which passes all weights of a 16-bit checkpoint through the card,",
+            placement=placement,
+            needed_bytes=needed,
+            available_bytes=memory,
+        )
+
+    def _too_small(self, launch: Launch, placement: Placement, shorter: int) -> Miss:
+        wanted = self.serving.max_model_len
+        length = wanted or self.useful_tokens
+        needed, _ = launch.needed_bytes(length)
+        reason = RefusalReason.CONTEXT_TOO_LONG if wanted and shorter else RefusalReason.DOES_NOT_FIT
+        return Miss(
+            reason=reason,
+            problem=f"a context of {length} tokens",
+            placement=placement,
+            needed_bytes=needed,
+            available_bytes=launch.usable_bytes,
+            shorter=shorter,
+        )
+
+
+def _best(fits: list[Fit]) -> Fit:
+    """The longest context, on the fewest GPUs and nodes, then the most concurrency; the first of equals."""
+    return max(
+        fits,
+        key=lambda fit: (fit.max_model_len, -fit.placement.gpus, -fit.placement.nodes, fit.concurrency),
+    )
+
+
+def longest_allowed(shape: ModelShape, serving: Serving) -> int:
+    """The model's own length; without chunked prefill a fixed batch must hold the whole prompt."""
+    if serving.enable_chunked_prefill is False and serving.max_num_batched_tokens is not None:
+        return min(shape.max_model_len, serving.max_num_batched_tokens)
+    return shape.max_model_len

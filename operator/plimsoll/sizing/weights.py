@@ -1,0 +1,188 @@
+"""Weights per rank, exact from shapes, and which tensor parallel sizes they allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.quantization import WeightFormat
+from plimsoll.sizing.tensors import VOCAB_PADDING, Sharding, Tensor
+from plimsoll.units import round_up
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.model import Layer, ModelShape
+    from plimsoll.sizing.quantization import Quantization
+
+# vLLM 0.33.0, attention/layer.py: q, k, v and prob scale, float32 buffers of each attention layer.
+ATTENTION_BUFFER_BYTES: Final = 4 * 4
+_POST_LOAD_BYTES: Final = 2  # absorbed MLA weights are kept in 16 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankWeights:
+    """What one rank holds once the model is loaded.
+
+    Attributes:
+        layers: indices of its layers, first and one past the last.
+        parameter_bytes, buffer_bytes: as vLLM's modules hold them before any repacking.
+        post_load_bytes: added by repacking (the absorbed weights of quantized MLA).
+        layer_bytes: the parameters that stand in layers, which may be offloaded to the host.
+    """
+
+    layers: tuple[int, int]
+    parameter_bytes: int
+    buffer_bytes: int
+    post_load_bytes: int
+    layer_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Everything that stays."""
+        return self.parameter_bytes + self.buffer_bytes + self.post_load_bytes
+
+
+def stage_layers(num_layers: int, pipeline_parallel_size: int) -> tuple[tuple[int, int], ...]:
+    """First and one past the last layer of each pipeline stage.
+
+    The remainder goes one each to the stages before the last, from the back (vLLM 0.33.0,
+    distributed/utils.py: get_pp_indices).
+    """
+    base, remainder = divmod(num_layers, pipeline_parallel_size)
+    counts = [base] * pipeline_parallel_size
+    for offset in range(2, remainder + 2):
+        counts[-offset] += 1
+    starts = [sum(counts[:stage]) for stage in range(pipeline_parallel_size)]
+    return tuple((start, start + count) for start, count in zip(starts, counts, strict=True))
+
+
+def rank_weights(
+    shape: ModelShape,
+    tensor_parallel_size: int,
+    pipeline_parallel_size: int,
+    element_bytes: int,
+    quantization: Quantization | None,
+) -> tuple[RankWeights, ...]:
+    """What a rank of each pipeline stage holds; the ranks of one stage are alike."""
+    stages = stage_layers(len(shape.layers), pipeline_parallel_size)
+    by_layer = _bytes_by_layer(shape, tensor_parallel_size, element_bytes, quantization)
+    last = len(stages) - 1
+    result = []
+    for stage, (first, end) in enumerate(stages):
+        outside = _outside(shape, is_first=stage == 0, is_last=stage == last)
+        in_layers = sum(by_layer[first:end])
+        parameters = in_layers + sum(
+            tensor.rank_bytes(tensor_parallel_size, element_bytes, None) for tensor in outside
+        )
+        table = 0 if shape.rope is None else shape.rope.table_bytes(element_bytes)
+        result.append(
+            RankWeights(
+                layers=(first, end),
+                parameter_bytes=parameters,
+                buffer_bytes=table + shape.buffer_bytes + (end - first) * ATTENTION_BUFFER_BYTES,
+                layer_bytes=in_layers,
+                post_load_bytes=(end - first) * _absorbed_bytes(shape, tensor_parallel_size, quantization),
+            )
+        )
+    return tuple(result)
+
+
+def _outside(shape: ModelShape, *, is_first: bool, is_last: bool) -> tuple[Tensor, ...]:
+    """Tensors beside the layers on one stage; a tied embedding is held by the first and the last."""
+    tensors = shape.every_stage
+    if is_first or (is_last and shape.tied_embeddings):
+        tensors += shape.first_stage
+    if is_last:
+        tensors += shape.last_stage
+        if not shape.tied_embeddings:
+            tensors += shape.first_stage  # the output layer has the embedding's shape
+    return tensors
+
+
+def _bytes_by_layer(
+    shape: ModelShape, tensor_parallel_size: int, element_bytes: int, quantization: Quantization | None
+) -> list[int]:
+    """Bytes of each layer on one rank; layers that are one object are counted once."""
+    # MLA layers have no such scalars among their parameters (seen in vLLM 0.33.0's DeepSeek-V3).
+    scales = quantization.attention_scale_bytes if quantization and not shape.latent_up_projection else 0
+    known: dict[int, int] = {}
+
+    def layer_bytes(layer: Layer) -> int:
+        key = id(layer)
+        if key not in known:
+            known[key] = scales + sum(
+                tensor.rank_bytes(tensor_parallel_size, element_bytes, quantization)
+                for tensor in layer.tensors
+            )
+        return known[key]
+
+    return [layer_bytes(layer) for layer in shape.layers]
+
+
+def _absorbed_bytes(shape: ModelShape, tensor_parallel_size: int, quantization: Quantization | None) -> int:
+    """W_UV and W_UK_T of one MLA layer, beside a quantized kv_b_proj; a 16-bit checkpoint has views."""
+    if shape.latent_up_projection is None or quantization is None:
+        return 0
+    rows, latent = shape.latent_up_projection
+    return rows // tensor_parallel_size * latent * _POST_LOAD_BYTES
+
+
+def tensor_parallel_problem(
+    shape: ModelShape, tensor_parallel_size: int, quantization: Quantization | None
+) -> str | None:
+    """Why vLLM refuses this tensor parallel size, or None where it takes it.
+
+    Source: vLLM 0.33.0, config/model.py (verify_with_parallel_config) and layers/linear.py.
+    """
+    size = tensor_parallel_size
+    if size == 1:
+        return None
+    if shape.num_attention_heads % size:
+        return f"{shape.num_attention_heads} attention heads are not divisible by {size}"
+    seen: set[int] = set()
+    for layer in shape.layers:
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        for tensor in layer.tensors:
+            problem = _tensor_problem(tensor, size, quantization)
+            if problem is not None:
+                return problem
+    vocabulary = round_up(shape.vocab_size, VOCAB_PADDING)
+    if vocabulary % size:
+        return f"the vocabulary, padded to {vocabulary}, is not divisible by {size}"
+    return None
+
+
+def _tensor_problem(tensor: Tensor, size: int, quantization: Quantization | None) -> str | None:
+    split = 0
+    match tensor.sharding:
+        case Sharding.COLUMN:
+            split = tensor.rows
+        case Sharding.ROW:
+            split = tensor.columns
+        case Sharding.KV_COLUMN:
+            heads = tensor.kv_heads or 1
+            if heads % size and size % heads:
+                return f"{heads} KV heads and {size} ranks do not divide each other"
+        case Sharding.REPLICATED | Sharding.VOCAB:
+            return None
+    if split % size:
+        return f"{tensor.name} has {split} features, not divisible by {size}"
+    if quantization is None or not tensor.quantized:
+        return None
+    return _quantized_problem(tensor, size, quantization)
+
+
+def _quantized_problem(tensor: Tensor, size: int, quantization: Quantization) -> str | None:
+    """Whether the blocks or groups that share a scale stay whole on a rank."""
+    rows, columns = tensor.rank_shape(size)
+    if quantization.weights is WeightFormat.FP8_BLOCK and quantization.block:
+        block_rows, block_columns = quantization.block
+        if tensor.sharding is Sharding.ROW and columns % block_columns:
+            return f"{tensor.name} has {columns} inputs per rank, not whole blocks of {block_columns}"
+        if tensor.sharding is not Sharding.ROW and rows % block_rows:
+            return f"{tensor.name} has {rows} outputs per rank, not whole blocks of {block_rows}"
+    group = quantization.group_size
+    if quantization.grouped and group and tensor.sharding is Sharding.ROW and columns % group:
+        return f"{tensor.name} has {columns} inputs per rank, not whole groups of {group}"
+    return None
