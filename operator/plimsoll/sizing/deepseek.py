@@ -25,30 +25,20 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
         raise config.refuse("index_topk", "sparse attention is not one that can be sized", _WAY_OUT)
     hidden = config.integer("hidden_size", maximum=MAX_WIDTH)
     heads = config.integer("num_attention_heads", maximum=MAX_HEADS)
-    layers = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
     vocab = config.integer("vocab_size", maximum=MAX_WIDTH)
     intermediate = config.integer("intermediate_size", maximum=MAX_WIDTH)
     quantization = quantization_from_config(config)
     experts = _experts(config)
     needs_expert_support(config, quantization.weights if quantization and experts else None)
-    rope_dim = config.integer("qk_rope_head_dim", maximum=MAX_WIDTH)
-    rope = rope_from_config(
-        config,
-        rotary_dim=rope_dim,
-        max_position_embeddings=config.integer("max_position_embeddings", maximum=MAX_TOKENS),
-    )
     cache = MultiHeadLatent(
-        kv_lora_rank=config.integer("kv_lora_rank", maximum=MAX_WIDTH), qk_rope_head_dim=rope_dim
+        kv_lora_rank=config.integer("kv_lora_rank", maximum=MAX_WIDTH),
+        qk_rope_head_dim=config.integer("qk_rope_head_dim", maximum=MAX_WIDTH),
     )
+    longest = config.integer("max_position_embeddings", maximum=MAX_TOKENS)
+    rope = rope_from_config(config, rotary_dim=cache.qk_rope_head_dim, max_position_embeddings=longest)
     attention = _attention(config, hidden, heads, cache)
-    dense = Layer(cache=cache, tensors=(*attention, *gated_mlp("mlp", hidden, intermediate)))
-    routed = (
-        dense
-        if experts is None
-        else Layer(cache=cache, tensors=(*attention, *_routed(config, hidden, experts)))
-    )
-    first_routed = config.integer("first_k_dense_replace", minimum=0, maximum=MAX_LAYERS, default=0)
-    every = config.integer("moe_layer_freq", maximum=MAX_LAYERS, default=1)
+    dense = gated_mlp("mlp", hidden, intermediate)
+    routed = dense if experts is None else _routed(config, hidden, experts)
     up_rows = next(tensor.rows for tensor in attention if tensor.name == "self_attn.kv_b_proj")
     return ModelShape(
         architecture=architecture,
@@ -59,9 +49,7 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
         intermediate_size=intermediate,
         vocab_size=vocab,
         num_attention_heads=heads,
-        layers=tuple(
-            routed if index >= first_routed and index % every == 0 else dense for index in range(layers)
-        ),
+        layers=_stack(config, cache, attention, dense=dense, routed=routed),
         first_stage=(embedding("embed_tokens", vocab, hidden),),
         last_stage=(Tensor(name="norm", rows=hidden),),
         every_stage=(),
@@ -71,6 +59,27 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
         experts=experts,
         latent_up_projection=(up_rows, cache.kv_lora_rank),
         unloaded=_unloaded(config),
+    )
+
+
+def _stack(
+    config: Config,
+    cache: MultiHeadLatent,
+    attention: tuple[Tensor, ...],
+    *,
+    dense: tuple[Tensor, ...],
+    routed: tuple[Tensor, ...],
+) -> tuple[Layer, ...]:
+    """The layers in order: the first ones with a dense MLP, then every n-th with routed experts."""
+    layers = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
+    first_routed = config.integer("first_k_dense_replace", minimum=0, maximum=MAX_LAYERS, default=0)
+    every = config.integer("moe_layer_freq", maximum=MAX_LAYERS, default=1)
+    return tuple(
+        Layer(
+            cache=cache,
+            tensors=(*attention, *(routed if index >= first_routed and index % every == 0 else dense)),
+        )
+        for index in range(layers)
     )
 
 

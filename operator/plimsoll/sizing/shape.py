@@ -91,10 +91,9 @@ def _dense_shape(config: Config, architecture: str, model_type: str) -> ModelSha
     kv_heads = _kv_heads(config, heads)
     head_size = _head_size(config, hidden, heads)
     tied = config.flag("tie_word_embeddings", default=model_type in _TIED_BY_DEFAULT)
+    longest = config.integer("max_position_embeddings", maximum=MAX_TOKENS)
     rope = rope_from_config(
-        config,
-        rotary_dim=rotary_dim_of(config, head_size),
-        max_position_embeddings=config.integer("max_position_embeddings", maximum=MAX_TOKENS),
+        config, rotary_dim=rotary_dim_of(config, head_size), max_position_embeddings=longest
     )
     tensors = (
         *_attention(config, model_type, hidden, heads, kv_heads, head_size),
