@@ -179,14 +179,16 @@ def test_a_download_is_made_anew_for_what_it_is_made_of(spec: dict[str, Any], sa
     assert same == (download_hash(context()) == download_hash(context(deployment(**spec))))
 
 
-def test_the_suite_is_known_by_its_text_or_by_the_name_of_the_users_config_map() -> None:
-    def with_suite(**promptfoo: Any) -> str:
-        return suite_hash(context(deployment(test={"promptfoo": promptfoo})))
+def test_the_suite_is_known_by_its_text_wherever_it_stands() -> None:
+    def with_suite(text: str | None = None, **promptfoo: Any) -> str:
+        return suite_hash(context(deployment(test={"promptfoo": promptfoo})), text)
 
     hashes = [
         suite_hash(context()),
         with_suite(configMapRef={"name": "one"}),
         with_suite(configMapRef={"name": "two"}),
+        with_suite("prompts: [a]", configMapRef={"name": "two"}),
+        with_suite("prompts: [b]", configMapRef={"name": "two"}),
         with_suite(tests=[{"vars": {"prompt": "hi"}}]),
     ]
 

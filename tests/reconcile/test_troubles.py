@@ -268,6 +268,20 @@ def test_a_missing_suite_is_waited_for() -> None:
     assert ("ConfigMap", "suite") in world.objects
 
 
+def test_an_edit_of_the_users_own_suite_is_tested_again() -> None:
+    spec: Json = {"model": {"id": MODEL}, "test": {"promptfoo": {"configMapRef": {"name": "suite"}}}}
+    world = settled(spec=spec)
+    world.objects["ConfigMap", "suite"] = suite_map(**{"promptfooconfig.yaml": "tests: []"})
+    world.settle()
+    before = world.job("test")["metadata"]["name"]
+
+    world.objects["ConfigMap", "suite"] = suite_map(**{"promptfooconfig.yaml": "tests: [{}]"})
+    world.settle()
+
+    assert world.job("test")["metadata"]["name"] != before
+    assert world.summary()["Ready"] == "True Serving"
+
+
 def test_a_job_that_succeeded_with_failures_in_its_report_has_not_passed() -> None:
     world = settled(suite_test("run"))
     job = world.job("test")

@@ -33,12 +33,17 @@ def revision_hash(ctx: Context) -> str:
     )
 
 
-def suite_hash(ctx: Context) -> str:
-    """What is asked in the test: our text, or the name of the user's ConfigMap."""
+def suite_hash(ctx: Context, own_suite: str | None = None) -> str:
+    """What is asked in the test: our text, or the user's ConfigMap by name and content.
+
+    Args:
+        own_suite: what the user's ConfigMap holds; None while it is not there, or where the suite is ours.
+    """
     text = suite_text(ctx)
     if text is not None:
         return digest({"text": text})
-    return digest({"configMap": ctx.promptfoo.config_map_ref.name if ctx.promptfoo.config_map_ref else None})
+    name = ctx.promptfoo.config_map_ref.name if ctx.promptfoo.config_map_ref else None
+    return digest({"configMap": name, "text": own_suite})
 
 
 def download_hash(ctx: Context) -> str:

@@ -94,7 +94,7 @@ def _outcome(
         context=context,
         observed=observed,
         revision=revision_hash(context),
-        suite=suite_hash(context),
+        suite=suite_hash(context, _own_suite(deployment, observed)),
         claim=claim,
         placement=Placement(
             co_locate_with_volume_users=bound_to_one_node(access_modes(deployment, claim)),
@@ -105,6 +105,15 @@ def _outcome(
     if answer.finding.reason is Reason.QUOTA_EXCEEDED and not _begun(situation):
         return _blocked(deployment, previous, answer, observed, context)
     return _acted_on(situation, answer.finding)
+
+
+def _own_suite(deployment: ModelDeployment, observed: Observed) -> str | None:
+    """The text of the user's own suite: an edit of it is tested like an edit of the spec."""
+    promptfoo = deployment.spec.test.promptfoo if deployment.spec.test is not None else None
+    if promptfoo is None or promptfoo.config_map_ref is None:
+        return None
+    name = promptfoo.config_map_ref.name
+    return next((item.suite for item in observed.config_maps if item.id.name == name), None)
 
 
 def _gate(deployment: ModelDeployment) -> Gate:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from plimsoll.manifests import labels
+from plimsoll.manifests.suite import SUITE_KEY
 from plimsoll.reconcile.reports import Progress, parse_progress
 from plimsoll.units import QuantityError, parse_bytes
 
@@ -109,10 +110,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMap:
-    """A ConfigMap: ours, or the one that test.promptfoo.configMapRef names."""
+    """A ConfigMap: ours, or the one that test.promptfoo.configMapRef names.
+
+    Attributes:
+        suite: the promptfoo configuration in it.
+    """
 
     id: Identity
     keys: tuple[str, ...] = ()
+    suite: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +319,8 @@ def _service(item: Mapping[str, Any]) -> Service:
 
 def _config_map(item: Mapping[str, Any]) -> ConfigMap:
     keys = (*_map(item, "data"), *_map(item, "binaryData"))
-    return ConfigMap(id=_identity(item), keys=tuple(sorted(keys)))
+    suite = _map(item, "data").get(SUITE_KEY)
+    return ConfigMap(id=_identity(item), keys=tuple(sorted(keys)), suite=None if suite is None else str(suite))
 
 
 def _pod(item: Mapping[str, Any]) -> Pod:

@@ -1,0 +1,1 @@
+"""The command line: one file per command; what is heavy is imported by the command that needs it."""
