@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 from plimsoll.api.spec import ModelDeployment, ModelDeploymentSpec
@@ -103,7 +102,7 @@ def a10_plan(**changes: Any) -> PlanStatus:
         limited_by="the model's own length",
         kv_cache_tokens=40000,
         kv_cache_bytes=5 * 2**30,
-        max_concurrency=str(Fraction(5, 4)),
+        max_concurrency="1.25",
         per_gpu=(),
         weights_bytes=14_496_047_104,
         download_bytes=14_496_047_704,

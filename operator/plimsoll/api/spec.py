@@ -3,31 +3,88 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StrictBool
 
-from plimsoll.api.base import ApiModel, DataKey, ObjectName, QuantityText
+from plimsoll.api.base import ApiModel, ObjectName, QuantityText, Worded, rule
+from plimsoll.api.engine import (
+    ConfigMapKeyRef,
+    EngineSpec,
+    EngineType,
+    EnvVar,
+    EnvVarSource,
+    SecretKeyRef,
+    VllmSpec,
+)
+from plimsoll.api.pod import (
+    ComponentResourcesSpec,
+    LocalObjectRef,
+    PodSpec,
+    ResourceAmounts,
+    ResourcesSpec,
+)
 
-MAX_MODEL_ID_LENGTH = 96 + 1 + 96  # the Hub allows 96 characters for each side of the slash
+__all__ = [
+    "AccessMode",
+    "ComponentResourcesSpec",
+    "ConfigMapKeyRef",
+    "ConfigMapRef",
+    "EngineSpec",
+    "EngineType",
+    "EnvVar",
+    "EnvVarSource",
+    "Gate",
+    "GpuSpec",
+    "HardwareSpec",
+    "LocalObjectRef",
+    "ModelDeployment",
+    "ModelDeploymentSpec",
+    "ModelSpec",
+    "ParallelismSpec",
+    "PodSpec",
+    "PromptfooSpec",
+    "ResourceAmounts",
+    "ResourcesSpec",
+    "SecretKeyRef",
+    "ServiceSpec",
+    "StorageSpec",
+    "TestSpec",
+    "VllmSpec",
+]
+
+MAX_MODEL_ID_LENGTH: Final = 96 + 1 + 96  # the Hub allows 96 characters for each side of the slash
+MODEL_ID: Final = Worded(
+    # '.' and '-' may not follow each other or themselves: the Hub refuses "--" and "..".
+    r"^[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*(/[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*)?$",
+    "must be a Hugging Face model id such as mistralai/Mistral-7B-Instruct-v0.3: letters, digits, '_', single '.' "
+    "and '-', and at most one slash",
+)
+REVISION: Final = Worded(
+    r"^[A-Za-z0-9_]+([./-]?[A-Za-z0-9_]+)*$",
+    "must be a branch, a tag or a commit such as main, never a path: letters, digits, '_', and single '.', '-' and "
+    "'/' between them",
+)
+RESOURCE_NAME: Final = Worded(
+    r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+    "must be an extended resource with its domain, such as nvidia.com/gpu",
+)
+PRODUCT: Final = Worded(
+    r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$",
+    "must be a value of the node label nvidia.com/gpu.product or a name such as A100-80GB",
+)
+
 ModelId = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=MAX_MODEL_ID_LENGTH,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$",
-    ),
+    Field(min_length=1, max_length=MAX_MODEL_ID_LENGTH, json_schema_extra=MODEL_ID.schema()),
+    AfterValidator(MODEL_ID.check),
 ]
-Revision = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+Revision = Annotated[
+    str,
+    Field(min_length=1, max_length=250, json_schema_extra=REVISION.schema()),
+    AfterValidator(REVISION.check),
+]
 GlobPattern = Annotated[str, Field(min_length=1, max_length=255)]
-Flag = Annotated[str, Field(min_length=1, max_length=1024)]
-
-
-class SecretKeyRef(ApiModel):
-    """One key of a Secret in the ModelDeployment's own namespace."""
-
-    name: ObjectName = Field(description="Name of the Secret.")
-    key: DataKey = Field(description="Key inside the Secret.")
 
 
 class ModelSpec(ApiModel):
@@ -47,120 +104,29 @@ class ModelSpec(ApiModel):
         min_length=1,
         max_length=64,
         description="Only files that match one of these shell patterns are downloaded; unset: what the engine loads.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
-
-
-class EnvVar(ApiModel):
-    """One environment variable of the engine."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")] = (
-        Field(description="Name of the variable.")
-    )
-    value: Annotated[str, Field(max_length=32768)] | None = Field(
-        default=None, description="Its value; a secret belongs into valueFrom."
-    )
-    value_from: EnvVarSource | None = Field(
-        default=None, description="Where the value comes from, instead of value."
-    )
-
-
-class EnvVarSource(ApiModel):
-    """A variable's value from a Secret or a ConfigMap."""
-
-    secret_key_ref: SecretKeyRef | None = Field(default=None, description="A key of a Secret.")
-    config_map_key_ref: ConfigMapKeyRef | None = Field(default=None, description="A key of a ConfigMap.")
-
-
-class ConfigMapKeyRef(ApiModel):
-    """One key of a ConfigMap in the same namespace."""
-
-    name: ObjectName = Field(description="Name of the ConfigMap.")
-    key: DataKey = Field(description="Key inside the ConfigMap.")
-
-
-class VllmSpec(ApiModel):
-    """vLLM's own engine arguments, by vLLM's own names; unset: the engine version's default."""
-
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None,
-        description="Share of each GPU's memory that vLLM may use; unset: the engine version's default.",
-    )
-    quantization: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9_-]+$")] | None = Field(
-        default=None, description="Quantization method by vLLM's name; unset: what the checkpoint says."
-    )
-    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = Field(
-        default=None, description="Data type of weights and activations; unset: auto."
-    )
-    kv_cache_dtype: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9_]+$")] | None = (
-        Field(default=None, description="Data type of the KV cache by vLLM's name, such as auto or fp8.")
-    )
-    max_num_seqs: Annotated[int, Field(ge=1, le=65536)] | None = Field(
-        default=None, description="Most sequences in one batch."
-    )
-    max_num_batched_tokens: Annotated[int, Field(ge=1, le=16777216)] | None = Field(
-        default=None, description="Most tokens in one forward pass."
-    )
-    enable_chunked_prefill: bool | None = Field(
-        default=None, description="Whether long prompts are split over several forward passes."
-    )
-    cpu_offload: QuantityText | None = Field(
-        default=None, description="Weights kept in host memory, per GPU, such as 4Gi."
-    )
-    trust_remote_code: bool | None = Field(
-        default=None, description="Whether Python code of the model's repository may run; unset: no."
-    )
-    extra_args: tuple[Flag, ...] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=64,
-        description="Further arguments of vllm serve, one per item; a flag that a field sets is refused.",
-    )
-
-
-class EngineType(StrEnum):
-    """The engines that Plimsoll can run."""
-
-    VLLM = "vLLM"
-
-
-class EngineSpec(ApiModel):
-    """How the model is served."""
-
-    type: EngineType | None = Field(default=None, description="Engine; unset: vLLM.")
-    image: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\s]+$")] | None = Field(
-        default=None, description="Container image; unset: the operator's default for the hardware."
-    )
-    version: (
-        Annotated[
-            str, Field(min_length=1, max_length=32, pattern=r"^v?[0-9]+\.[0-9]+\.[0-9]+([.a-z0-9+-]*)$")
-        ]
-        | None
-    ) = Field(
-        default=None, description="vLLM release that the plan assumes; unset: read from the image's tag."
-    )
-    served_model_name: (
-        Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")] | None
-    ) = Field(default=None, description="Name under which clients ask for the model; unset: the model id.")
-    max_model_len: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
-        default=None,
-        description="Context length in tokens; unset: the largest that fits, capped by the model.",
-    )
-    api_key_secret_ref: SecretKeyRef | None = Field(
-        default=None, description="Secret with the API key that clients must send."
-    )
-    env: tuple[EnvVar, ...] | None = Field(
-        default=None, min_length=1, max_length=64, description="Further environment variables of the engine."
-    )
-    vllm: VllmSpec | None = Field(default=None, description="Engine arguments of vLLM.")
 
 
 class ParallelismSpec(ApiModel):
     """How the model is split; unset: computed."""
 
-    tensor_parallel_size: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!(self.?tensorParallelSize.orValue(1) == 0 && self.?pipelineParallelSize.orValue(1) > 1)",
+                    "tensorParallelSize 0 means CPU only, which has one pipeline stage: remove pipelineParallelSize",
+                    field=".pipelineParallelSize",
+                )
+            ]
+        }
+    )
+
+    tensor_parallel_size: Annotated[int, Field(strict=True, ge=0, le=1024)] | None = Field(
         default=None, description="GPUs that share each layer; 0: no GPU, the engine runs on CPU."
     )
-    pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+    pipeline_parallel_size: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
         default=None, description="Stages that the layers are split into."
     )
 
@@ -169,11 +135,18 @@ class GpuSpec(ApiModel):
     """Which GPUs may be used, and how many."""
 
     resource_name: (
-        Annotated[str, Field(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] | None
+        Annotated[
+            str,
+            Field(min_length=3, max_length=253, json_schema_extra=RESOURCE_NAME.schema()),
+            AfterValidator(RESOURCE_NAME.check),
+        ]
+        | None
     ) = Field(default=None, description="Extended resource of the device plugin; unset: nvidia.com/gpu.")
     product: (
         Annotated[
-            str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$")
+            str,
+            Field(min_length=1, max_length=63, json_schema_extra=PRODUCT.schema()),
+            AfterValidator(PRODUCT.check),
         ]
         | None
     ) = Field(
@@ -183,7 +156,7 @@ class GpuSpec(ApiModel):
     min_memory: QuantityText | None = Field(
         default=None, description="Least memory of one GPU, such as 20Gi."
     )
-    count: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+    count: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
         default=None, description="GPUs per replica; unset: the fewest that fit."
     )
 
@@ -192,69 +165,6 @@ class HardwareSpec(ApiModel):
     """The accelerators to serve on."""
 
     gpu: GpuSpec | None = Field(default=None, description="GPUs; unset: any of the cluster's.")
-
-
-LabelMap = dict[
-    Annotated[str, Field(min_length=1, max_length=317)],
-    Annotated[str, Field(max_length=262144)],
-]
-
-
-class PodSpec(ApiModel):
-    """Placement and metadata of the pods; Kubernetes' own types, passed through."""
-
-    node_selector: LabelMap | None = Field(
-        default=None, max_length=64, description="Labels that a node must have."
-    )
-    tolerations: tuple[dict[str, JsonValue], ...] | None = Field(
-        default=None, min_length=1, max_length=64, description="Taints that the pods tolerate."
-    )
-    affinity: dict[str, JsonValue] | None = Field(default=None, description="Node and pod affinity.")
-    topology_spread_constraints: tuple[dict[str, JsonValue], ...] | None = Field(
-        default=None, min_length=1, max_length=16, description="How replicas spread over the cluster."
-    )
-    priority_class_name: ObjectName | None = Field(default=None, description="Priority class of the pods.")
-    runtime_class_name: ObjectName | None = Field(
-        default=None, description="Runtime class of the server's pods."
-    )
-    image_pull_secrets: tuple[LocalObjectRef, ...] | None = Field(
-        default=None, min_length=1, max_length=16, description="Secrets for pulling the images."
-    )
-    service_account_name: ObjectName | None = Field(
-        default=None, description="Service account of the pods; no token is mounted."
-    )
-    labels: LabelMap | None = Field(default=None, max_length=64, description="Further labels of the pods.")
-    annotations: LabelMap | None = Field(
-        default=None, max_length=64, description="Further annotations of the pods."
-    )
-
-
-class LocalObjectRef(ApiModel):
-    """A named object of the same namespace."""
-
-    name: ObjectName = Field(description="Name of the object.")
-
-
-class ResourceAmounts(ApiModel):
-    """CPU and memory."""
-
-    cpu: QuantityText | None = Field(default=None, description="CPU, such as 4 or 500m.")
-    memory: QuantityText | None = Field(default=None, description="Memory, such as 12Gi.")
-
-
-class ComponentResourcesSpec(ApiModel):
-    """Requests and limits of one component; what is missing is computed."""
-
-    requests: ResourceAmounts | None = Field(default=None, description="What is reserved.")
-    limits: ResourceAmounts | None = Field(default=None, description="What may not be passed.")
-
-
-class ResourcesSpec(ApiModel):
-    """CPU and memory by component; what the user sets wins."""
-
-    download: ComponentResourcesSpec | None = Field(default=None, description="The download Job.")
-    server: ComponentResourcesSpec | None = Field(default=None, description="The engine.")
-    test: ComponentResourcesSpec | None = Field(default=None, description="The test Job.")
 
 
 class AccessMode(StrEnum):
@@ -268,22 +178,37 @@ class AccessMode(StrEnum):
 class StorageSpec(ApiModel):
     """The volume that holds the model's files."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.existingClaim) || !(has(self.size) || has(self.storageClassName) || has(self.accessModes))",
+                    "size, storageClassName and accessModes are those of the claim that is already there: remove them, "
+                    "or remove existingClaim to have a claim made",
+                    field=".existingClaim",
+                )
+            ]
+        }
+    )
+
     size: QuantityText | None = Field(
-        default=None, description="Size of the claim; unset: computed from the files."
+        default=None,
+        description="Size of the claim; unset: computed from the files. It may grow, never shrink.",
     )
     storage_class_name: ObjectName | None = Field(
-        default=None, description="Storage class; unset: the cluster's default."
+        default=None, description="Storage class; unset: the cluster's default. It cannot be changed."
     )
     access_modes: tuple[AccessMode, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=3,
-        description="Access modes of the claim; unset: ReadWriteOnce.",
+        description="Access modes of the claim; unset: ReadWriteOnce. They cannot be changed.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     existing_claim: ObjectName | None = Field(
         default=None, description="A claim that is already there; none is made, and it is never deleted."
     )
-    retain: bool | None = Field(
+    retain: StrictBool | None = Field(
         default=None, description="Whether the claim outlives the ModelDeployment; unset: no."
     )
 
@@ -291,7 +216,9 @@ class StorageSpec(ApiModel):
 class ServiceSpec(ApiModel):
     """The public Service."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="Port; unset: 8000.")
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)] | None = Field(
+        default=None, description="Port; unset: 8000."
+    )
 
 
 class ConfigMapRef(ApiModel):
@@ -302,6 +229,17 @@ class ConfigMapRef(ApiModel):
 
 class PromptfooSpec(ApiModel):
     """The suite; neither field: a built-in smoke suite."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!(has(self.configMapRef) && has(self.tests))",
+                    "must have one suite: set either configMapRef or tests, or neither for the built-in smoke suite",
+                )
+            ]
+        }
+    )
 
     config_map_ref: ConfigMapRef | None = Field(
         default=None, description="A ConfigMap with the key promptfooconfig.yaml."
@@ -333,16 +271,76 @@ class TestSpec(ApiModel):
     )
 
 
+def _has(holder: str, field: str) -> str:
+    """CEL: whether spec.storage has a field; optional selection would lose the bounds that the cost rests on."""
+    return f"(has({holder}.storage) && has({holder}.storage.{field}))"
+
+
+def _only_once(holder: str) -> str:
+    """CEL: whether the access modes are ReadWriteOnce, said or unsaid."""
+    modes = f"{holder}.storage.accessModes"
+    return f"(!{_has(holder, 'accessModes')} || {modes}.all(m, m == 'ReadWriteOnce'))"
+
+
+# An own claim cannot become another: Kubernetes refuses to change these fields of a claim that exists.
+_CLAIM_IS_NOT_OURS: Final = f"{_has('self', 'existingClaim')} || {_has('oldSelf', 'existingClaim')}"
+_RECREATE: Final = (
+    "cannot be changed once the claim is made: put the old value back, delete the ModelDeployment and create it "
+    "anew, or name a claim of your own in storage.existingClaim"
+)
+_CLASS: Final = "storageClassName"
+_MODES: Final = "accessModes"
+# Transition rules stand here and not in StorageSpec, where removing `storage` as a whole would pass them by.
+_RULES: Final[list[JsonValue]] = [
+    rule(
+        "!(self.?parallelism.?tensorParallelSize.orValue(1) == 0 && self.?hardware.?gpu.hasValue())",
+        "parallelism.tensorParallelSize 0 means CPU only and excludes hardware.gpu: remove one of them",
+        field=".hardware.gpu",
+    ),
+    rule(
+        "!self.?hardware.?gpu.?count.hasValue() || self.?parallelism.?tensorParallelSize.orValue(1) == 0 || "
+        "(self.hardware.gpu.count % self.?parallelism.?tensorParallelSize.orValue(1) == 0 && "
+        "self.hardware.gpu.count % self.?parallelism.?pipelineParallelSize.orValue(1) == 0 && "
+        "(!self.?parallelism.?tensorParallelSize.hasValue() || !self.?parallelism.?pipelineParallelSize.hasValue() || "
+        "self.hardware.gpu.count == "
+        "self.parallelism.tensorParallelSize * self.parallelism.pipelineParallelSize))",
+        "one replica uses tensorParallelSize x pipelineParallelSize GPUs: set count to that product, or remove it",
+        field=".hardware.gpu.count",
+    ),
+    rule(
+        f"{_CLAIM_IS_NOT_OURS} || ({_has('self', _CLASS)} == {_has('oldSelf', _CLASS)} && "
+        f"(!{_has('self', _CLASS)} || self.storage.{_CLASS} == oldSelf.storage.{_CLASS}))",
+        f"storage.storageClassName {_RECREATE}",
+    ),
+    rule(
+        f"{_CLAIM_IS_NOT_OURS} || ({_only_once('self')} && {_only_once('oldSelf')}) || "
+        f"({_has('self', _MODES)} && {_has('oldSelf', _MODES)} && "
+        f"self.storage.{_MODES} == oldSelf.storage.{_MODES})",
+        f"storage.accessModes {_RECREATE}",
+    ),
+    rule(
+        "!self.?storage.?size.hasValue() || !oldSelf.?storage.?size.hasValue() || "
+        "quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) >= 0",
+        "storage.size may grow and never shrink, as Kubernetes has it: set it to the old size or more, or delete the "
+        "ModelDeployment and create it anew",
+    ),
+]
+
+
 class ModelDeploymentSpec(ApiModel):
     """One model, served."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": _RULES})
 
     model: ModelSpec = Field(description="Which model.")
     engine: EngineSpec | None = Field(default=None, description="How it is served.")
     parallelism: ParallelismSpec | None = Field(default=None, description="How it is split over GPUs.")
     hardware: HardwareSpec | None = Field(default=None, description="What it is served on.")
     pod: PodSpec | None = Field(default=None, description="Placement and metadata of the pods.")
-    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(default=1, description="Engine replicas.")
-    suspend: bool | None = Field(
+    replicas: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
+        default=1, description="Engine replicas."
+    )
+    suspend: StrictBool | None = Field(
         default=None, description="Keeps the volume, scales to zero and skips the test; unset: no."
     )
     resources: ResourcesSpec | None = Field(default=None, description="CPU and memory by component.")
@@ -381,7 +379,3 @@ class ModelDeployment(ApiModel):
             spec=ModelDeploymentSpec.model_validate(body.get("spec") or {}),
             deleting=metadata.get("deletionTimestamp") is not None,
         )
-
-
-for _late in (EnvVar, EnvVarSource, PodSpec, EngineSpec, ModelDeploymentSpec, ModelDeployment):
-    _late.model_rebuild()

@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from plimsoll.api.base import ApiModel, QuantityText
+from plimsoll.api.base import MAX_SAFE_INTEGER, ApiModel, QuantityText
 
 Text = Annotated[str, Field(max_length=1024)]
 LongText = Annotated[str, Field(max_length=32768)]
-ByteCount = Annotated[int, Field(ge=0)]
+ByteCount = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+Generation = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Hash = Annotated[str, Field(max_length=64)]
 
 
@@ -23,9 +26,7 @@ class Condition(ApiModel):
         description="Why, as one word of a closed list."
     )
     message: LongText = Field(description="Why, in sentences that end with the next step.")
-    observed_generation: Annotated[int, Field(ge=0)] = Field(
-        description="Generation of the spec that this speaks of."
-    )
+    observed_generation: Generation = Field(description="Generation of the spec that this speaks of.")
     last_transition_time: Annotated[str, Field(max_length=64)] = Field(
         description="When the status last flipped."
     )
@@ -82,6 +83,9 @@ class PlannedHardware(ApiModel):
     memory_bytes: ByteCount | None = Field(
         default=None, description="Memory of one GPU that the plan reckons with."
     )
+    gpus_per_node: Positive | None = Field(
+        default=None, description="GPUs of one such node: what users of a ReadWriteOnce volume have to share."
+    )
     node_labels: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
         default=None, max_length=16, description="Labels that a node must have."
     )
@@ -96,13 +100,11 @@ class PlanStatus(ApiModel):
     image: Text = Field(description="The engine's image.")
     engine_version: Text = Field(description="vLLM release that the plan assumes.")
     hardware: PlannedHardware = Field(description="Where it lands.")
-    tensor_parallel_size: Annotated[int, Field(ge=0)] = Field(
-        description="Tensor parallel size; 0: CPU only."
-    )
-    pipeline_parallel_size: Annotated[int, Field(ge=1)] = Field(description="Pipeline parallel size.")
-    gpus: Annotated[int, Field(ge=0)] = Field(description="GPUs per replica.")
-    nodes: Annotated[int, Field(ge=1)] = Field(description="Nodes per replica.")
-    max_model_len: Annotated[int, Field(ge=1)] = Field(description="Context length in tokens.")
+    tensor_parallel_size: Count = Field(description="Tensor parallel size; 0: CPU only.")
+    pipeline_parallel_size: Positive = Field(description="Pipeline parallel size.")
+    gpus: Count = Field(description="GPUs per replica.")
+    nodes: Positive = Field(description="Nodes per replica.")
+    max_model_len: Positive = Field(description="Context length in tokens.")
     limited_by: Text = Field(description="What stops a longer context.")
     kv_cache_tokens: ByteCount = Field(description="Tokens that the KV cache holds.")
     kv_cache_bytes: ByteCount = Field(description="Bytes of KV cache per GPU.")
@@ -134,13 +136,11 @@ class TestStatus(ApiModel):
 
     __test__ = False
 
-    passed: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Assertions that held.")
-    failed: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Assertions that did not hold."
-    )
-    total: Annotated[int, Field(ge=0)] | None = Field(default=None, description="All of them.")
+    passed: Count | None = Field(default=None, description="Assertions that held.")
+    failed: Count | None = Field(default=None, description="Assertions that did not hold.")
+    total: Count | None = Field(default=None, description="All of them.")
     report: Text | None = Field(default=None, description="Where the full report lies.")
-    proven_context: Annotated[int, Field(ge=0)] | None = Field(
+    proven_context: Count | None = Field(
         default=None, description="Length of the longest request that was served, in tokens."
     )
     key: Hash | None = Field(
@@ -151,7 +151,7 @@ class TestStatus(ApiModel):
 class ModelDeploymentStatus(ApiModel):
     """The whole status."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = Field(
+    observed_generation: Generation | None = Field(
         default=None, description="Generation of the spec that was last acted on."
     )
     revision: RevisionStatus | None = Field(default=None, description="Revisions.")
@@ -159,10 +159,13 @@ class ModelDeploymentStatus(ApiModel):
     download: DownloadStatus | None = Field(default=None, description="The download.")
     test: TestStatus | None = Field(default=None, description="The test.")
     url: Text | None = Field(default=None, description="Where the public Service answers inside the cluster.")
-    replicas: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Ready replicas of the serving revision."
-    )
+    replicas: Count | None = Field(default=None, description="Ready replicas of the serving revision.")
     selector: LongText | None = Field(
         default=None, description="Label selector of the server's pods, for autoscalers."
     )
-    conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, description="Conditions.")
+    conditions: tuple[Condition, ...] | None = Field(
+        default=None,
+        max_length=16,
+        description="Sized, Downloaded, Loaded, Tested, Available, Ready; Reconciling and Stalled while true.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from plimsoll.sizing.accelerators import NodePool
     from fractions import Fraction
+
+    from plimsoll.sizing.accelerators import NodePool
 
 
 class PartName(StrEnum):

@@ -1,0 +1,45 @@
+# `make help` lists what there is.
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+CODE := operator tests hack bench
+
+.PHONY: help setup try test check check-static generate lint lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Prepare .venv and the control plane's programs
+	hack/setup
+
+try: ## Run the examples on a control plane with simulated GPU nodes
+	hack/try
+
+test: ## Run every test
+	hack/test
+
+check: check-static ## Everything that needs no cluster, in under a minute
+	hack/test pure
+
+check-static: ## Lint, types, import layers, generated files
+	@hack/setup --pure
+	.venv/bin/ruff check $(CODE)
+	.venv/bin/ruff format --check $(CODE)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PYTHON) hack/generate --check
+
+lint: ## Mend what ruff can mend
+	@hack/setup --pure
+	.venv/bin/ruff check --fix $(CODE)
+	.venv/bin/ruff format $(CODE)
+
+generate: ## Write the CRD, the chart's copies, the CLI and API pages
+	@hack/setup --pure
+	$(PYTHON) hack/generate
+
+lock: ## Pin the dependencies of pyproject.toml again
+	@hack/setup --pure
+	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group dev pyproject.toml -o requirements.lock
+
+clean: ## Remove .venv and caches of tools; the cache of programs stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
