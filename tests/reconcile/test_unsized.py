@@ -118,7 +118,7 @@ def test_a_refusal_ends_with_what_would_fit() -> None:
     world = settled(sizing=refuse)
 
     assert world.condition("Sized")["message"] == (
-        "691 GiB are needed per replica and 640 GiB are there. This would fit: 16 x H100 80 GB on 2 nodes; 8 x H200."
+        "691 GiB are needed per replica and 640 GiB are there. What would fit: 16 x H100 80 GB on 2 nodes; 8 x H200."
     )
 
 

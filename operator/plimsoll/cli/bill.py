@@ -66,7 +66,7 @@ def refusal_lines(model_id: str, refusal: Refusal) -> tuple[RenderableType, ...]
     """The refusal: the sentence, the bytes, and what would fit."""
     lines: list[RenderableType] = [
         Text.assemble(("Refused", "bold red"), f" ({refusal.reason.value}): {model_id}"),
-        indented(Text(_without_alternatives(refusal))),
+        indented(Text(refusal.message)),
     ]
     if refusal.needed_bytes is not None and refusal.available_bytes is not None:
         lines += [Text(), indented(_shortage_table(refusal.needed_bytes, refusal.available_bytes))]
@@ -74,13 +74,6 @@ def refusal_lines(model_id: str, refusal: Refusal) -> tuple[RenderableType, ...]
         lines += [Text(), Text("What would fit:", style="bold")]
         lines += [indented(_item(clause)) for clause in refusal.would_fit]
     return tuple(lines)
-
-
-def _without_alternatives(refusal: Refusal) -> str:
-    """The sentence, less the alternatives that stand below it as a list."""
-    head, found, tail = refusal.message.partition(" What would fit: ")
-    told = all(clause in tail for clause in refusal.would_fit)
-    return head if found and refusal.would_fit and told else refusal.message
 
 
 def host_table(resources: ComponentResources) -> Table:

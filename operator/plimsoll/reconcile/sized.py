@@ -100,4 +100,4 @@ def refusal_message(refusal: Refusal) -> str:
     message = sentence(refusal.message)
     if not refusal.would_fit:
         return f"{message} Edit spec.model, spec.engine, spec.parallelism or spec.hardware accordingly."
-    return f"{message} This would fit: {'; '.join(refusal.would_fit)}."
+    return f"{message} What would fit: {'; '.join(refusal.would_fit)}."

@@ -182,18 +182,17 @@ def _refusal(search: Search, misses: Sequence[Miss], pools: Sequence[NodePool]) 
     alternatives = would_fit(search, pools)
     return Refusal(
         reason=reason,
-        message=_message(search, nearest, alternatives),
+        message=_message(search, nearest, has_alternatives=bool(alternatives)),
         needed_bytes=nearest.needed_bytes,
         available_bytes=nearest.available_bytes,
         would_fit=alternatives,
     )
 
 
-def _message(search: Search, miss: Miss, alternatives: tuple[str, ...]) -> str:
+def _message(search: Search, miss: Miss, *, has_alternatives: bool) -> str:
+    """The numbers in a sentence; what would fit stands beside it, for each reader to show in his own way."""
     way_out = (
-        f" What would fit: {'; '.join(alternatives)}."
-        if alternatives
-        else " Nothing in the catalogue of GPUs would fit it on up to 4 nodes of 8."
+        "" if has_alternatives else " Nothing in the catalogue of GPUs would fit it on up to 4 nodes of 8."
     )
     placement = miss.placement
     if placement is None or miss.needed_bytes is None or miss.available_bytes is None:
