@@ -39,7 +39,7 @@ generate: ## Write the CRD, the chart's copies, the CLI and API pages
 
 lock: ## Pin the dependencies of pyproject.toml again
 	@hack/setup --pure
-	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group dev pyproject.toml -o requirements.lock
+	hack/lock
 
 clean: ## Remove .venv and caches of tools; the cache of programs stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
