@@ -21,12 +21,7 @@ check: check-static ## Everything that needs no cluster, in under a minute
 	hack/test pure
 
 check-static: ## Lint, types, import layers, generated files
-	@hack/setup --pure
-	.venv/bin/ruff check $(CODE)
-	.venv/bin/ruff format --check $(CODE)
-	.venv/bin/mypy
-	.venv/bin/lint-imports
-	$(PYTHON) hack/generate --check
+	hack/check
 
 lint: ## Mend what ruff can mend
 	@hack/setup --pure

@@ -2,7 +2,8 @@
 
 Fixtures: `control_plane` (one per session: API server, controller manager, scheduler, our CRD; no node, no
 operator), `kubectl` on it, `namespace` (a new one per test); `simulation` (one per session: another control plane
-with simulated GPU nodes and volumes, no operator) and `simulated_namespace`.
+with simulated GPU nodes and volumes, no operator) and `simulated_namespace`; `sandbox` (one per session: another
+simulated cluster with the Hub stand-in, the operator and its webhooks) and `sandbox_namespace`.
 PLIMSOLL_TEST_CONTEXT=<context of your kubeconfig> runs the tests that need no more than `kubectl` against it.
 """
 
@@ -21,6 +22,7 @@ from plimsoll.sandbox.controlplane import ControlPlane
 from plimsoll.sandbox.kubectl import Kubectl
 from plimsoll.sandbox.processes import wait_until
 from plimsoll.sandbox.progress import Console
+from plimsoll.sandbox.session import Sandbox
 from plimsoll.sandbox.simulated import SimulatedCluster
 
 ROOT = Path(__file__).parents[2]
@@ -99,11 +101,28 @@ def simulation(binaries: Binaries) -> Iterator[SimulatedCluster]:
 
 @pytest.fixture
 def simulated_namespace(simulation: SimulatedCluster) -> Iterator[str]:
-    name = new_namespace(simulation.kubectl)
+    yield from namespace_for_pods(simulation.kubectl)
+
+
+def namespace_for_pods(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace in which pods can be created: admission wants its service account."""
+    name = new_namespace(kubectl)
     wait_until(
-        lambda: simulation.kubectl.exists("serviceaccount", "default", "-n", name),
+        lambda: kubectl.exists("serviceaccount", "default", "-n", name),
         what=f"the service account of {name}",
-        seconds=10,
+        seconds=30,
+        poll_seconds=0.1,
     )
     yield name
-    simulation.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture(scope="session")
+def sandbox(binaries: Binaries) -> Iterator[Sandbox]:
+    with Sandbox(binaries) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox_namespace(sandbox: Sandbox) -> Iterator[str]:
+    yield from namespace_for_pods(sandbox.kubectl)

@@ -134,13 +134,14 @@ def _in_sandbox(
         with Screen(terminal()) as screen:
             screen.say(f"kubectl --kubeconfig={kubeconfig} get modeldeployments.plimsoll.dev -A")
             trial = Trial(sandbox.kubectl, examples)
-            _apply(screen, trial)
             try:
+                _apply(screen, trial)
                 return _watch(screen, sandbox, trial, seconds=timeout if once else None)
             except KeyboardInterrupt:
                 if once:
                     raise
-                return ()
+    click.echo("Stopped; nothing is left running.", err=True)
+    return ()
 
 
 def _apply(screen: Screen, trial: Trial) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plimsoll import api
-from plimsoll.api.conditions import ConditionType
+from plimsoll.api.conditions import TERMINAL_REASONS, ConditionType, Reason
 from plimsoll.sandbox.expectations import condition
 from plimsoll.units import format_count, format_gib
 
@@ -32,6 +32,7 @@ STAGES: Final = (
     ConditionType.READY,
 )
 _BAR_CHARACTERS: Final = 48
+_NAME_CHARACTERS: Final = 32
 _SEEN_CHARACTERS: Final = 300
 
 
@@ -64,11 +65,15 @@ def full_name(item: Mapping[str, Any]) -> str:
 
 def stage_table(deployments: Sequence[Mapping[str, Any]]) -> Table:
     """One row per ModelDeployment: its stages, and in words what it does or waits for."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Model", no_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    names = [full_name(deployment) for deployment in deployments]
+    # Fixed widths: the last column takes what is left, and is cut there.
+    table.add_column(
+        "Model", no_wrap=True, width=min(_NAME_CHARACTERS, max(map(len, names), default=len("Model")))
+    )
     for stage in STAGES:
-        table.add_column(stage.value, justify="center")
-    table.add_column("Now", overflow="ellipsis", no_wrap=True)
+        table.add_column(stage.value, justify="center", width=len(stage.value))
+    table.add_column("Now", overflow="ellipsis", no_wrap=True, ratio=1)
     for deployment in sorted(deployments, key=full_name):
         found = {stage: condition(deployment, stage) for stage in STAGES}
         table.add_row(full_name(deployment), *(_mark(found[stage]) for stage in STAGES), _now(found))
@@ -207,9 +212,11 @@ def _mark(found: Mapping[str, Any] | None) -> Text:
         return Text("·", style="dim")
     if found["status"] == "True":
         return Text("✔", style="green")
-    if found["reason"] in ("Waiting", "Progressing"):
+    if found["reason"] in (Reason.WAITING, Reason.PROGRESSING):
         return Text("·", style="dim")
-    return Text("…" if found["status"] == "Unknown" else "✗", style="yellow")
+    if found["reason"] in TERMINAL_REASONS:
+        return Text("✗", style="bold red")
+    return Text("…", style="yellow")
 
 
 def _now(found: Mapping[ConditionType, Mapping[str, Any] | None]) -> str:
