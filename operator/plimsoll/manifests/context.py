@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 DEFAULT_HUB_ENDPOINT: Final = "https://huggingface.co"
 DEFAULT_VLLM_IMAGE: Final = "vllm/vllm-openai:v0.33.0"
 DEFAULT_VLLM_CPU_IMAGE: Final = "vllm/vllm-openai-cpu:v0.33.0"
-DEFAULT_OPERATOR_IMAGE: Final = f"ghcr.io/plimsoll-dev/plimsoll:{__version__}"
-DEFAULT_PROMPTFOO_IMAGE: Final = f"ghcr.io/plimsoll-dev/plimsoll-promptfoo:{__version__}"
+DEFAULT_OPERATOR_IMAGE: Final = f"plimsoll/plimsoll:{__version__}"
+DEFAULT_PROMPTFOO_IMAGE: Final = f"plimsoll/plimsoll-promptfoo:{__version__}"
 
 SERVED_PORT: Final = 8000  # inside the pod and of the private Service; vLLM's own default
 MODELS_PATH: Final = "/models"  # where the model volume is mounted
