@@ -7,7 +7,8 @@ import signal
 import time
 
 import pytest
-from operators import OperatorProcess
+
+from support.operator_process import OperatorProcess
 
 NAMESPACE = "plimsoll-system"
 
@@ -23,25 +24,29 @@ def test_restarted_in_the_middle_it_goes_on(world):
     world.operator.child.stop()
     world.operator.start_and_lead()
     world.wait_ready()
-    assert 2 == len(world.children(kinds="jobs"))
+    assert len(world.children(kinds="jobs")) == 2
 
 
 def test_restarted_when_all_is_done_it_changes_nothing(world):
     world.apply(world.manifest())
     world.wait_ready()
     world.settle()
-    before = {key: item["metadata"]["generation"] for key, item in world.children(kinds="deployments,jobs").items()}
+    before = {
+        key: item["metadata"]["generation"] for key, item in world.children(kinds="deployments,jobs").items()
+    }
     status = world.read()["status"]
     world.operator.child.stop()
     world.operator.start_and_lead()
     world.settle()
-    after = {key: item["metadata"]["generation"] for key, item in world.children(kinds="deployments,jobs").items()}
+    after = {
+        key: item["metadata"]["generation"] for key, item in world.children(kinds="deployments,jobs").items()
+    }
     assert (before, status) == (after, world.read()["status"])
 
 
 def test_a_clean_end_gives_the_lease_up_at_once(world):
     world.operator.child.stop()
-    assert "" == lease_holder(world)
+    assert lease_holder(world) == ""
     began = time.monotonic()
     world.operator.start_and_lead()
     assert time.monotonic() - began < 10
@@ -55,8 +60,8 @@ def test_of_two_one_leads_and_the_other_takes_over_when_it_is_killed(world, runn
         first_holder = lease_holder(world)
         world.apply(world.manifest())
         world.wait_ready()
-        assert {} == second.writes()
-        assert 200 == second.fetch(second.health_port, "/healthz")[0]
+        assert second.writes() == {}
+        assert second.fetch(second.health_port, "/healthz")[0] == 200
         os.kill(world.operator.child.pid, signal.SIGKILL)
         world.apply(world.manifest("n"))
         world.wait("the second to lead", lambda: "watching all namespaces" in second.log())
@@ -102,11 +107,11 @@ def test_the_operator_has_the_rights_that_it_needs_and_no_more(world, verb, reso
 def test_the_webhook_may_read_none_of_it(world, resource):
     account = f"--as=system:serviceaccount:{NAMESPACE}:plimsoll-webhook"
     answer = world.kubectl("auth", "can-i", "get", resource, account, "-n", world.namespace, check=False)
-    assert "no" == answer.stdout.strip()
+    assert answer.stdout.strip() == "no"
 
 
 def test_health_and_numbers_are_served(world):
-    assert (200, "ok") == world.operator.fetch(world.operator.health_port, "/healthz")
+    assert world.operator.fetch(world.operator.health_port, "/healthz") == (200, "ok")
     _, text = world.operator.fetch(world.operator.metrics_port, "/metrics")
     assert "# TYPE plimsoll_reconciles_total counter" in text
     assert "plimsoll_queue_depth" in text

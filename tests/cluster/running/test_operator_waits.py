@@ -41,7 +41,7 @@ def test_a_secret_that_comes_later_and_is_labelled_later_still(world):
     world.apply(secret(world))
     world.wait_reason("Sized", "SecretNotUsable")
     assert "has no label plimsoll.dev/hf-token" in world.message("Sized")
-    assert {} == world.children()
+    assert world.children() == {}
     world.apply(secret(world, labels=LABELLED))
     world.wait_reason("Sized", "Planned")
     world.wait_ready()
@@ -71,11 +71,13 @@ def test_a_quota_that_is_raised_later(world):
         "spec": {"hard": {f"requests.{NVIDIA}": "0"}},
     }
     world.apply(quota)
-    world.wait("the quota to be counted", lambda: world.get("resourcequota", "team").get("status", {}).get("hard"))
+    world.wait(
+        "the quota to be counted", lambda: world.get("resourcequota", "team").get("status", {}).get("hard")
+    )
     world.apply(world.manifest())
     world.wait_reason("Sized", "QuotaExceeded")
     assert "short of 1 nvidia.com/gpu" in world.message("Sized")
-    assert {} == world.children()
+    assert world.children() == {}
     quota["spec"]["hard"][f"requests.{NVIDIA}"] = "4"
     world.apply(quota)
     world.wait_ready()
@@ -115,10 +117,12 @@ def test_a_service_of_somebody_else_is_left_alone_and_said(world):
 
     def told():
         events = world.kubectl("get", "events", "-n", world.namespace).stdout
-        return "exists and is not this ModelDeployment's" in events or "not this ModelDeployment" in str(world.read())
+        return "exists and is not this ModelDeployment's" in events or "not this ModelDeployment" in str(
+            world.read()
+        )
 
     world.wait("it to be said", told)
-    assert {"app": "theirs"} == world.get("service", "m")["spec"]["selector"]
+    assert world.get("service", "m")["spec"]["selector"] == {"app": "theirs"}
     world.kubectl("delete", "service", "m", "-n", world.namespace)
     world.wait_ready()
 
