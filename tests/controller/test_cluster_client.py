@@ -183,6 +183,12 @@ async def test_a_page_that_is_no_json_in_a_success_is_unreachable():
             "/api/v1/namespaces/n/pods/a/log?tailLines=5&limitBytes=65536",
             id="log",
         ),
+        pytest.param(
+            lambda client: client.tail_log("a", "n", num_lines=300, limit_bytes=32768, previous=True),
+            "GET",
+            "/api/v1/namespaces/n/pods/a/log?tailLines=300&limitBytes=32768&previous=true",
+            id="log of the container before its restart",
+        ),
     ],
 )
 async def test_requests_go_where_they_belong(ask, method, path):

@@ -185,6 +185,44 @@ class TestQueue:
         clock.advance(20)
         assert (len(queue), queue.num_delayed) == (1, 0)
 
+    async def test_a_delay_that_was_overtaken_does_not_fire_a_second_time(self):
+        clock = FakeClock()
+        queue = WorkQueue(clock=clock)
+        queue.add_after("a", 10)
+        queue.add_after("a", 2)
+        clock.advance(3)
+        await queue.get()
+        queue.done("a")
+        clock.advance(20)
+        assert len(queue) == 0
+
+    async def test_closing_leaves_no_timer_behind(self):
+        clock = FakeClock()
+        queue = WorkQueue(clock=clock)
+        queue.add_after("a", 10)
+        queue.close()
+        assert all(timer.cancelled for _, _, timer, _ in clock._calls)
+
+    async def test_joining_waits_for_the_last_of_several(self):
+        queue = WorkQueue()
+        queue.add("a")
+        queue.add("b")
+        for key in [await queue.get(), await queue.get()]:
+            joined = asyncio.create_task(queue.join())
+            await settle()
+            assert not joined.done()
+            queue.done(key)
+            joined.cancel()
+        await asyncio.wait_for(queue.join(), 1)
+
+    async def test_dropping_what_waits_ends_a_join(self):
+        queue = WorkQueue()
+        queue.add("a")
+        queue.close(drop_waiting=True)
+        await asyncio.wait_for(queue.join(), 1)
+        with pytest.raises(QueueClosedError):
+            await queue.get()
+
     async def test_failures_in_a_row_double_the_wait_up_to_the_limit_and_success_resets_it(self):
         queue = WorkQueue(clock=FakeClock(), backoff=Backoff(first_seconds=1, most_seconds=5))
         assert [queue.add_failed("a") for _ in range(5)] == [1, 2, 4, 5, 5]

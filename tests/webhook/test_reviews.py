@@ -176,6 +176,23 @@ class TestPods:
         ]
         assert int(requests[1][:-2]) - int(requests[0][:-2]) == 36
 
+    @pytest.mark.parametrize(
+        ("given", "more_gib"),
+        [
+            pytest.param({"args": ["--kv-cache-memory-bytes", str(40 * 2**30)]}, 36, id="two words"),
+            pytest.param({"command": ["vllm", f"--kv-cache-memory-bytes={40 * 2**30}"]}, 36, id="one word"),
+            pytest.param({"args": ["--kv-cache-memory-bytes", "many"]}, 0, id="no number"),
+            pytest.param({"args": ["--kv-cache-memory-bytes"]}, 0, id="no value"),
+        ],
+    )
+    async def test_without_a_gpu_a_given_cache_stands_in_memory(self, given, more_gib):
+        small = await self.review(pod())
+        large = await self.review(pod(**given))
+        requests = [
+            found.pod["spec"]["containers"][0]["resources"]["requests"]["memory"] for found in (small, large)
+        ]
+        assert int(requests[1][:-2]) - int(requests[0][:-2]) == more_gib
+
     async def test_a_model_id_that_is_a_path_of_this_machine_is_not_looked_at(self, tmp_path):
         (tmp_path / "config.json").write_text("{}")
         hub = Hub()

@@ -16,7 +16,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic.client import DynamicClient
 
-from plimsoll.cluster.errors import ApiError, BusyError, UnreachableError, api_error
+from plimsoll.cluster.errors import ApiError, BusyError, NamespaceEndingError, UnreachableError, api_error
 from plimsoll.cluster.kinds import POD
 
 if TYPE_CHECKING:
@@ -247,9 +247,22 @@ class ClusterClient:
             _Request.about("replace", kind, body, options={"field_manager": FIELD_MANAGER})
         )
 
-    async def tail_log(self, name: str, namespace: str, *, num_lines: int) -> str:
-        """The last lines of the log of a pod with one container."""
-        query = [("tailLines", num_lines), ("limitBytes", _LOG_BYTES)]
+    async def tail_log(
+        self,
+        name: str,
+        namespace: str,
+        *,
+        num_lines: int,
+        limit_bytes: int | None = None,
+        previous: bool = False,
+    ) -> str:
+        """The last lines of the log of a pod with one container; `previous`: of the container before its restart.
+
+        Of lines that are longer together than `limit_bytes` the kubelet gives the first ones.
+        """
+        query: list[tuple[str, Any]] = [("tailLines", num_lines), ("limitBytes", limit_bytes or _LOG_BYTES)]
+        if previous:
+            query.append(("previous", "true"))
         request = _Request(
             verb="read",
             kind=POD,
@@ -313,7 +326,7 @@ class ClusterClient:
 
 def _translate(action: str, error: ApiException) -> ApiError:
     status = int(error.status or 0)
-    reason, message, retry_after = str(error.reason or ""), "", None
+    reason, message, retry_after, ending = str(error.reason or ""), "", None, False
     try:
         body = json.loads(error.body or "")
     except (TypeError, ValueError):
@@ -321,13 +334,17 @@ def _translate(action: str, error: ApiException) -> ApiError:
     if isinstance(body, dict):
         reason = str(body.get("reason") or reason)
         message = str(body.get("message") or "")
-        details = body.get("details")
-        retry_after = details.get("retryAfterSeconds") if isinstance(details, dict) else None
+        found = body.get("details")
+        details: dict[str, Any] = found if isinstance(found, dict) else {}
+        retry_after = details.get("retryAfterSeconds")
+        ending = any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ())
     header = (error.headers or {}).get("Retry-After") if retry_after is None else retry_after
     try:
         seconds = float(header) if header is not None else None
     except (TypeError, ValueError):
         seconds = None  # an HTTP date: the caller's own backoff will do
+    if ending:
+        return NamespaceEndingError(action, status=status, reason=reason, message=message)
     return api_error(action, status=status, reason=reason, message=message, retry_after_seconds=seconds)
 
 

@@ -43,6 +43,10 @@ class ForbiddenError(ApiError):
     """401 or 403: our own rights, an admission plugin or a quota."""
 
 
+class NamespaceEndingError(ForbiddenError):
+    """403 because the namespace is being deleted: nothing is to be made there any more."""
+
+
 class RejectedError(ApiError):
     """400, 413 or 422: the object itself is refused; sending it again changes nothing."""
 

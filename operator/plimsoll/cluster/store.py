@@ -72,7 +72,7 @@ class Store:
         known = self._objects.get(key)
         if known is not None and version < _version(known):
             return False
-        self._gone[key] = version
+        self._gone[key] = max(version, self._gone.get(key, version))
         self._forget_owner(key)
         return self._objects.pop(key, None) is not None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from plimsoll import api
 from plimsoll.api.conditions import Reason
 from plimsoll.api.status import Condition
-from plimsoll.cluster.errors import ConflictError, NotFoundError
+from plimsoll.cluster.errors import ClusterError, ConflictError, NamespaceEndingError, NotFoundError
 from plimsoll.cluster.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, kind_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from plimsoll.cluster.store import Store
     from plimsoll.controller.metrics import Metrics
     from plimsoll.reconcile.decision import Decision, Deletion, Event
+
+_logger = logging.getLogger(__name__)
 
 REPORTING_CONTROLLER: Final = "plimsoll.dev/operator"
 _MAX_NOTE_LENGTH: Final = 1024
@@ -60,7 +63,7 @@ class Executor:
         return applied
 
     async def post(self, namespace: str, body: Object, event: Event) -> None:
-        """Post one event about a ModelDeployment; one that the API server does not want is not worth a retry."""
+        """Post one event about a ModelDeployment; one that cannot be posted is not worth a retry: the status says it."""
         now = datetime.now(UTC)
         metadata = body["metadata"]
         name = metadata["name"]
@@ -85,7 +88,11 @@ class Executor:
                 "uid": metadata.get("uid"),
             },
         }
-        await self._client.create(EVENT, manifest)
+        try:
+            await self._client.create(EVENT, manifest)
+        except ClusterError as error:
+            level = logging.DEBUG if isinstance(error, NamespaceEndingError) else logging.WARNING
+            _logger.log(level, "%s", error)
 
     async def write_invalid(self, body: Object, sentence: str, now: datetime) -> None:
         """Say in the status that the spec cannot be read; the rest of the status stands."""

@@ -11,13 +11,12 @@ from enum import StrEnum
 from plimsoll.cluster.apply import ForeignObjectError
 from plimsoll.cluster.errors import (
     ApiError,
-    BusyError,
     ClusterError,
     ConflictError,
     ForbiddenError,
+    NamespaceEndingError,
     NotFoundError,
     RejectedError,
-    UnreachableError,
 )
 
 
@@ -51,23 +50,30 @@ class Fault:
         return self.kind is FaultKind.REFUSED
 
 
+# The first that fits counts: the more special class stands before its parent.
+_KINDS: tuple[tuple[type[Exception], FaultKind, float], ...] = (
+    (ConflictError, FaultKind.STALE, 0.0),
+    (NotFoundError, FaultKind.STALE, 0.0),
+    # The ModelDeployment itself goes within moments, and with it the key.
+    (NamespaceEndingError, FaultKind.STALE, 5.0),
+    (ForeignObjectError, FaultKind.REFUSED, 5.0),
+    (RejectedError, FaultKind.REFUSED, 5.0),
+    (ForbiddenError, FaultKind.REFUSED, 5.0),
+    (ClusterError, FaultKind.TRANSIENT, 0.0),
+    (TimeoutError, FaultKind.TRANSIENT, 0.0),
+)
+
+
 def judge(error: Exception) -> Fault:
     """Sort an exception of a reconcile."""
     sentence = str(error) or type(error).__name__
-    match error:
-        case ConflictError() | NotFoundError():
-            return Fault(kind=FaultKind.STALE, sentence=sentence, fresh_read=True)
-        case ForeignObjectError():
-            return Fault(kind=FaultKind.REFUSED, sentence=sentence, at_least_seconds=5.0)
-        case RejectedError() | ForbiddenError():
-            return Fault(kind=FaultKind.REFUSED, sentence=sentence, at_least_seconds=5.0)
-        case BusyError():
+    for kind_of_error, kind, seconds in _KINDS:
+        if isinstance(error, kind_of_error):
+            asked = error.retry_after_seconds if isinstance(error, ApiError) else None
             return Fault(
-                kind=FaultKind.TRANSIENT,
+                kind=kind,
                 sentence=sentence,
-                at_least_seconds=error.retry_after_seconds or 0.0,
+                at_least_seconds=max(seconds, asked or 0.0),
+                fresh_read=kind is FaultKind.STALE,
             )
-        case UnreachableError() | ApiError() | ClusterError() | TimeoutError():
-            return Fault(kind=FaultKind.TRANSIENT, sentence=sentence)
-        case _:
-            return Fault(kind=FaultKind.BUG, sentence=f"{type(error).__name__}: {sentence}")
+    return Fault(kind=FaultKind.BUG, sentence=f"{type(error).__name__}: {sentence}")

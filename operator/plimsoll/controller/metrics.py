@@ -13,6 +13,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # From a reconcile with nothing to do to one that waits for the Hub.
 DURATION_BUCKETS_SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 
+PLAN_ERROR: Final = "plimsoll_plan_error_percent"
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -37,6 +39,7 @@ class Metrics:
         self._counters: dict[str, dict[Labels, int]] = defaultdict(lambda: defaultdict(int))
         self._durations: dict[str, dict[Labels, _Histogram]] = defaultdict(lambda: defaultdict(_Histogram))
         self._gauges: dict[str, Callable[[], float]] = {}
+        self._plan_errors: dict[Labels, str] = {}
 
     def api_request(self, verb: str, kind: str, status: int, seconds: float) -> None:
         """One request to the API server; status 0 stands for no answer."""
@@ -57,6 +60,14 @@ class Metrics:
         """One status write."""
         self._count("plimsoll_status_writes_total", {})
 
+    def plan_error(self, namespace: str, name: str, percent: str | None) -> None:
+        """How far one plan is from its running engine, as the status says it; None: nobody knows."""
+        labels = (("name", name), ("namespace", namespace))
+        if percent is None:
+            self._plan_errors.pop(labels, None)
+        else:
+            self._plan_errors[labels] = percent.removeprefix("+")
+
     def gauge(self, name: str, read: Callable[[], float]) -> None:
         """A number that is read when it is asked for."""
         self._gauges[name] = read
@@ -73,6 +84,12 @@ class Metrics:
             lines += [f"{name}{_labels(labels)} {number}" for labels, number in sorted(counters.items())]
         for name, read in sorted(self._gauges.items()):
             lines += [f"# TYPE {name} gauge", f"{name} {read():g}"]
+        if self._plan_errors:
+            lines.append(f"# TYPE {PLAN_ERROR} gauge")
+            lines += [
+                f"{PLAN_ERROR}{_labels(labels)} {value}"
+                for labels, value in sorted(self._plan_errors.items())
+            ]
         for name, histograms in sorted(self._durations.items()):
             lines.append(f"# TYPE {name} histogram")
             for labels, histogram in sorted(histograms.items()):

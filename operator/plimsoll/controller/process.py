@@ -21,6 +21,7 @@ from plimsoll.cluster.store import Store
 from plimsoll.controller.controller import Controller
 from plimsoll.controller.election import Election, Terms
 from plimsoll.controller.executor import Executor
+from plimsoll.controller.measuring import Measuring
 from plimsoll.controller.metrics import CONTENT_TYPE, Metrics
 from plimsoll.controller.reconciler import Reconciler
 from plimsoll.controller.sizer import Sizer
@@ -72,12 +73,21 @@ def _assemble(client: ClusterClient, metrics: Metrics, options: OperatorOptions,
     hub = HubCache(HubClient(options.settings.hub_endpoint))
     sizer = Sizer(client=client, store=store, hub=hub, settings=options.settings, metrics=metrics)
     executor = Executor(client=client, store=store, applier=applier, metrics=metrics, identity=identity)
+    measuring = Measuring()
     reconciler = Reconciler(
-        client=client, store=store, sizer=sizer, executor=executor, settings=options.settings
+        client=client,
+        store=store,
+        sizer=sizer,
+        executor=executor,
+        measuring=measuring,
+        metrics=metrics,
+        settings=options.settings,
     )
-    return Controller(
+    controller = Controller(
         client=client, store=store, reconciler=reconciler, applier=applier, metrics=metrics, options=options
     )
+    measuring.wake_with(controller.queue.add)
+    return controller
 
 
 async def _lead(

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from plimsoll.api.conditions import Reason
 from plimsoll.api.spec import ModelDeployment
 from plimsoll.api.status import ModelDeploymentStatus
-from plimsoll.cluster.errors import ClusterError, NotFoundError
-from plimsoll.cluster.kinds import CLAIM, CONFIG_MAP, CORE_EVENT, MODEL_DEPLOYMENT, POD
-from plimsoll.manifests import labels
+from plimsoll.cluster.errors import NotFoundError
+from plimsoll.cluster.kinds import CLAIM, CONFIG_MAP, CORE_EVENT, MODEL_DEPLOYMENT
+from plimsoll.controller.logs import PodLogs
 from plimsoll.manifests.names import label_value
 from plimsoll.reconcile.decide import decide
 from plimsoll.reconcile.decision import Event
+from plimsoll.reconcile.measured import engine_to_read
 from plimsoll.reconcile.observed import observe, references
 from plimsoll.reconcile.outcome import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from plimsoll.cluster.client import ClusterClient, Object
     from plimsoll.cluster.store import Store
     from plimsoll.controller.executor import Executor
     from plimsoll.controller.keys import Key
+    from plimsoll.controller.measuring import Measuring
+    from plimsoll.controller.metrics import Metrics
     from plimsoll.controller.sizer import Sizer
     from plimsoll.manifests.context import Settings
+    from plimsoll.reconcile.observed import Observed
 
 _logger = logging.getLogger(__name__)
 
 # What the user names and we do not watch: a Secret (its label is asked for by name, see cluster/secrets.py:
 # a watch would need the right to read all of them), an existing claim, a suite of tests.
 POLL_SECONDS: Final = 10.0
-LOG_SECONDS: Final = 30.0
-LOG_TIMEOUT_SECONDS: Final = 3.0
-LOG_LINES: Final = 5
 _REFERENCED: Final = {CLAIM.kind: CLAIM, CONFIG_MAP.kind: CONFIG_MAP}
 _POLLED_REASONS: Final = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_NOT_USABLE})
 
@@ -70,6 +69,8 @@ class Reconciler:
         store: Store,
         sizer: Sizer,
         executor: Executor,
+        measuring: Measuring,
+        metrics: Metrics,
         settings: Settings,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -78,9 +79,11 @@ class Reconciler:
         self._store = store
         self._sizer = sizer
         self._executor = executor
+        self._measuring = measuring
+        self._metrics = metrics
         self._settings = settings
         self._now = now
-        self._logs: dict[Key, tuple[float, str | None]] = {}
+        self._logs = PodLogs(client)
 
     async def reconcile(self, key: Key) -> Outcome:
         """One pass.
@@ -91,7 +94,9 @@ class Reconciler:
         body = self._store.get(MODEL_DEPLOYMENT, key.namespace, key.name)
         if body is None or body["metadata"].get("deletionTimestamp") is not None:
             # The children have owner references: they are collected without our doing.
-            self._logs.pop(key, None)
+            self._logs.forget(key)
+            self._measuring.forget(key)
+            self._metrics.plan_error(key.namespace, key.name, None)
             return Outcome()
         try:
             deployment = ModelDeployment.from_object(body)
@@ -100,14 +105,32 @@ class Reconciler:
         previous = _status(body)
         sized = await self._sizer.size(deployment, previous)
         objects, missing = await self._objects(key, deployment)
-        observed = observe(objects, progress_log=await self._download_log(key, objects))
+        observed = observe(
+            objects,
+            progress_log=await self._logs.download(key, objects),
+            engine_logs=await self._logs.engines(key, objects),
+            engine=self._measuring.report(key),
+        )
         decision = decide(deployment, previous, sized, observed, self._settings, self._now())
         applied = await self._executor.carry_out(deployment, body, decision)
+        self._measure(key, deployment, observed, decision.status or body.get("status") or {})
         waits_for = sized.reason if isinstance(sized, Waiting) else None
         polled = missing or waits_for in _POLLED_REASONS
         waits = [decision.requeue_after_seconds, POLL_SECONDS if polled else None]
         requeue = min((seconds for seconds in waits if seconds is not None), default=None)
         return Outcome(waits_for=waits_for, requeue_after_seconds=requeue, applied=applied)
+
+    def _measure(
+        self, key: Key, deployment: ModelDeployment, observed: Observed, status: Mapping[str, Any]
+    ) -> None:
+        """Export the plan's error; read the engine that is up, if the status has nothing of it yet."""
+        measured = status.get("measured")
+        self._metrics.plan_error(key.namespace, key.name, (measured or {}).get("errorPercent"))
+        if measured is not None:
+            self._measuring.forget(key)
+            return
+        revision = (status.get("revision") or {}).get("hash")
+        self._measuring.look(key, engine_to_read(deployment, revision, observed))
 
     async def tell_user(self, key: Key, sentence: str) -> None:
         """Post a warning about a failure that the user or an administrator has to mend."""
@@ -115,10 +138,7 @@ class Reconciler:
         if body is None:
             return
         event = Event(type="Warning", reason="ApplyFailed", message=sentence)
-        try:
-            await self._executor.post(key.namespace, body, event)
-        except ClusterError as error:
-            _logger.warning("%s", error, extra={"key": str(key)})
+        await self._executor.post(key.namespace, body, event)
 
     async def read_anew(self, key: Key) -> None:
         """Take the ModelDeployment from the API server: what the watch told is behind."""
@@ -157,26 +177,6 @@ class Reconciler:
                 found += listed.items
         return found
 
-    async def _download_log(self, key: Key, objects: list[Object]) -> str | None:
-        """The end of the running download's log, asked for at most every half minute."""
-        pod = next((item for item in objects if _is_running_download(item)), None)
-        if pod is None:
-            self._logs.pop(key, None)
-            return None
-        read_at, text = self._logs.get(key, (-LOG_SECONDS, None))
-        if time.monotonic() - read_at < LOG_SECONDS:
-            return text
-        try:
-            async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
-                text = await self._client.tail_log(
-                    pod["metadata"]["name"], key.namespace, num_lines=LOG_LINES
-                )
-        except (ClusterError, TimeoutError) as error:
-            # Progress is a comfort: a node whose kubelet is not reached stops nothing.
-            _logger.debug("%s", error, extra={"key": str(key)})
-        self._logs[key] = (time.monotonic(), text)
-        return text
-
     async def _report_unreadable(self, key: Key, body: Object, error: ValidationError) -> Outcome:
         """A spec that the schema would refuse today, stored before it did."""
         text = "; ".join(
@@ -188,14 +188,6 @@ class Reconciler:
             await self._executor.write_invalid(body, sentence, self._now())
             await self.tell_user(key, sentence)
         return Outcome(waits_for=Reason.INVALID_SPEC)
-
-
-def _is_running_download(item: Object) -> bool:
-    return (
-        item["kind"] == POD.kind
-        and (item["metadata"].get("labels") or {}).get(labels.COMPONENT) == "download"
-        and (item.get("status") or {}).get("phase") == "Running"
-    )
 
 
 def _status(body: Object) -> ModelDeploymentStatus:

@@ -26,9 +26,7 @@ class Hub(Protocol):
         """The facts of one revision."""
 
 
-async def quick_facts(
-    hub: Hub, model_id: str, revision: str | None, *, seconds: float = HUB_SECONDS
-) -> ModelFacts:
+async def quick_facts(hub: Hub, model_id: str, revision: str | None) -> ModelFacts:
     """The facts, from the catalogue or the Hub.
 
     Raises:
@@ -39,10 +37,10 @@ async def quick_facts(
     if known is not None:
         return known
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(HUB_SECONDS):
             return await hub.fetch(model_id, wanted)
     except TimeoutError:
         raise problem(
             HubFailureKind.UNREACHABLE,
-            f"the Hub has not answered about {model_id} within {seconds:g} s; the operator goes on asking.",
+            f"the Hub has not answered about {model_id} within {HUB_SECONDS:g} s; the operator goes on asking.",
         ) from None

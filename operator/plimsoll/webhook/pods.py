@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # vLLM takes the KV cache of a CPU engine from this variable, in GiB; 4 is its default.
 _CPU_KV_VARIABLE: Final = "VLLM_CPU_KVCACHE_SPACE"
+_CPU_KV_FLAG: Final = "--kv-cache-memory-bytes"
 _CPU_KV_DEFAULT_GIB: Final = 4
 _MAX_WARNING_LENGTH: Final = 240
 
@@ -109,8 +111,22 @@ def _gpus(container: dict[str, Any]) -> int:
 
 
 def _cpu_kv_bytes(containers: list[dict[str, Any]]) -> int:
+    """What the engine will take: its variable, which wins over its flag, else vLLM's default."""
     for container in containers:
         for variable in container.get("env") or ():
             if variable.get("name") == _CPU_KV_VARIABLE and str(variable.get("value") or "").isdigit():
                 return int(variable["value"]) * GIB
-    return _CPU_KV_DEFAULT_GIB * GIB
+    given = [size for container in containers if (size := _flag_bytes(container)) is not None]
+    return given[0] if given else _CPU_KV_DEFAULT_GIB * GIB
+
+
+def _flag_bytes(container: dict[str, Any]) -> int | None:
+    """The value of --kv-cache-memory-bytes, beside it or joined to it."""
+    lists = (container.get(part) for part in ("command", "args"))
+    words = [str(word) for found in lists if isinstance(found, list) for word in found]
+    for word, after in itertools.pairwise((*words, "")):
+        flag, joined, value = word.partition("=")
+        text = value if joined else after
+        if flag == _CPU_KV_FLAG and text.isdigit():
+            return int(text)
+    return None

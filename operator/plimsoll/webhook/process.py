@@ -70,7 +70,7 @@ async def run_webhook(options: WebhookOptions) -> None:
     limits = Limits(timeout_seconds=_REQUEST_SECONDS, num_attempts=1)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(ClusterClient(configuration, limits=limits))
-        await stack.enter_async_context(serve_health(options.liveness_port, lambda: None))
+        await stack.enter_async_context(serve_health(options.liveness_port, server.problem))
         reads = CachedReads(client)
         hub = HubCache(HubClient(options.settings.hub_endpoint))
         registry = kopf.OperatorRegistry()

@@ -88,6 +88,10 @@ class AdmissionServer:
             self.serving = False
             await runner.cleanup()
 
+    def problem(self) -> str | None:
+        """Why the process is not well."""
+        return None if self.serving else "admission is not served"
+
     async def _keep_certificate_fresh(self) -> None:
         while True:
             await asyncio.sleep(self._listen.check_seconds)
