@@ -1,18 +1,37 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.kv_plan import CacheLayout, cache_layout
-from plimsoll.sizing.layers import CacheKind, FullAttention, NoCache, SlidingWindow
+from plimsoll.sizing.layers import (
+    CacheKind,
+    FullAttention,
+    MultiHeadLatent,
+    NoCache,
+    RecurrentState,
+    SlidingWindow,
+    SparseIndexer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FULL = FullAttention(num_kv_heads=8, head_size=128)
 SLIDING = SlidingWindow(num_kv_heads=8, head_size=128, window=1024)
 
 
-def layout_of(kinds: list[CacheKind], *, null_block: bool = True, by_concurrency: bool = True) -> CacheLayout:
+def layout_of(
+    kinds: Sequence[CacheKind | tuple[CacheKind, ...]],
+    *,
+    null_block: bool = True,
+    by_concurrency: bool = True,
+) -> CacheLayout:
     return cache_layout(
         kinds,
         stages=[(0, len(kinds))],
@@ -47,9 +66,66 @@ def test_layers_without_a_cache_cost_nothing() -> None:
     )
 
 
-def test_pages_of_different_size_are_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="pages differ"):
-        layout_of([FULL, FullAttention(num_kv_heads=4, head_size=128)])
+def test_pages_that_cannot_be_brought_to_one_size_are_refused() -> None:
+    latent = MultiHeadLatent(kv_lora_rank=512, qk_rope_head_dim=64)
+    with pytest.raises(UnsupportedModelError, match="cannot be brought to one size"):
+        layout_of([latent, SLIDING])
+
+
+def test_full_layers_of_different_width_share_a_group() -> None:
+    layout = layout_of([FULL, FullAttention(num_kv_heads=4, head_size=128)])
+    assert [group.layers for group in layout.groups] == [(0, 1)]
+    assert layout.bytes_per_block == 16 * (8 + 4) * 2 * 128 * 2
+
+
+def test_smaller_pages_beside_a_window_take_more_tokens() -> None:
+    layout = layout_of([SLIDING, FullAttention(num_kv_heads=4, head_size=128)])
+    assert [group.block_size for group in layout.groups] == [16, 32]
+    assert layout.need_blocks(4096, 2048) == (192 + 1) + 128
+
+
+def test_pages_that_do_not_divide_are_padded() -> None:
+    layout = layout_of([SLIDING, FullAttention(num_kv_heads=3, head_size=128)])
+    assert [group.block_size for group in layout.groups] == [16, 16]
+    assert layout.bytes_per_block == 16 * 8 * 2 * 128 * 2
+
+
+NEMOTRON = RecurrentState(
+    name="Mamba 2",
+    conv_channels=128 * 80,
+    conv_rows=3,
+    group_channels=2 * 128,
+    groups=8,
+    state_elements=128 * 80 * 128,
+    state_element_bytes=4,
+    checkpoints=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("per_block", "need"),
+    [pytest.param(True, 100 + 7 * 3, id="prefix-caching"), pytest.param(False, 100 + 7, id="without")],
+)
+def test_a_state_widens_the_blocks_of_attention(per_block: bool, need: int) -> None:
+    state = replace(NEMOTRON, per_block=per_block)
+    layout = layout_of([state] * 27 + [FULL] * 4)
+    assert layout.block_size == 1312
+    assert [len(group.layers) for group in layout.groups] == [4, 4, 4, 4, 4, 4, 3, 4]
+    assert layout.bytes_per_block == 21_495_808
+    assert need == layout.need_blocks(131072, 16384)
+
+
+def test_a_rank_holds_at_least_one_group_of_a_state() -> None:
+    assert NEMOTRON.state_bytes(1, 2) == 3 * 12288 * 2 + 128 * 80 * 128 * 4
+    assert NEMOTRON.state_bytes(16, 2) == 3 * (640 + 256) * 2 + 8 * 80 * 128 * 4
+
+
+def test_index_keys_share_the_group_of_the_latents() -> None:
+    latent = MultiHeadLatent(kv_lora_rank=512, qk_rope_head_dim=64, packed_fp8=True)
+    layout = layout_of([(SparseIndexer(head_size=128), latent)] * 3)
+    assert [group.layers for group in layout.groups] == [(0, 0, 1, 1, 2, 2)]
+    assert layout.bytes_per_block == 3 * 16 * (132 + 1152)
+    assert latent.token_bytes(8, 1) == 656
 
 
 @pytest.mark.parametrize(

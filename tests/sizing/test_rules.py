@@ -21,7 +21,11 @@ W8A8 = {
     "quant_method": "compressed-tensors",
     "ignore": ["lm_head"],
     "config_groups": {
-        "group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"}}
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
+            "input_activations": {"dynamic": True},
+        }
     },
 }
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plimsoll.sizing.engine import batch_limits, block_size, parse_version
+from plimsoll.sizing.backend import CacheOptions, caches_on, kernel_block_size
+from plimsoll.sizing.engine import batch_limits, parse_version
 from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.kv_plan import CacheLayout, cache_layout
@@ -34,7 +35,8 @@ CASES = [
     pytest.param(
         vector,
         plan,
-        id=f"{vector['model']}-{plan['gpu']}-tp{plan['tp']}-pp{plan['pp']}-{plan['kv']}-{plan['available_gib']}GiB",
+        id=f"{vector['model']}-{plan['gpu']}-tp{plan['tp']}-pp{plan['pp']}-{plan['kv']}-{plan['available_gib']}GiB"
+        + "".join(f"-{option}={value}" for option, value in plan.get("engine", {}).items()),
     )
     for vector in VECTORS
     for plan in vector["plans"]
@@ -52,24 +54,39 @@ class Built:
         self.shape: ModelShape = shape_from_facts(facts(vector["config"]))
         serving = Serving(engine_version="0.33.0", kv_cache_dtype=plan["kv"])
         card = find(CARDS[plan["gpu"]])
+        engine = plan.get("engine", {})
         precision = precision_for(self.shape, serving, card, VERSION)
+        self.quantization = precision.quantization
         self.ranks: tuple[RankWeights, ...] = rank_weights(
-            self.shape, plan["tp"], plan["pp"], precision.element_bytes, precision.quantization
+            self.shape,
+            plan["tp"],
+            plan["pp"],
+            precision.element_bytes,
+            precision.quantization,
+            expert_parallel=engine.get("enable_expert_parallel", False),
+            expert_multiple=precision.expert_multiple,
         )
         self.limits = batch_limits(
-            VERSION, card, serving, max_model_len=self.shape.max_model_len, pipeline_parallel_size=plan["pp"]
+            VERSION,
+            card,
+            serving,
+            max_model_len=self.shape.max_model_len,
+            pipeline_parallel_size=plan["pp"],
+            least_batched_tokens=self.shape.least_batched_tokens,
+        )
+        options = CacheOptions(
+            prefix_caching=engine.get("enable_prefix_caching"),
+            hybrid_manager=not engine.get("disable_hybrid_kv_cache_manager", False),
         )
         self.layout: CacheLayout = cache_layout(
-            [layer.cache for layer in self.shape.layers],
+            caches_on(self.shape, VERSION, card, options),
             stages=[rank.layers for rank in self.ranks],
             tensor_parallel_size=plan["tp"],
             element_bytes=precision.kv_element_bytes,
-            block_size=block_size(
-                VERSION,
-                card,
-                latent_attention=self.shape.latent_up_projection is not None,
-                fp8_cache=precision.kv_element_bytes == 1,
+            block_size=kernel_block_size(
+                self.shape, VERSION, card, fp8_cache=precision.kv_element_bytes == 1
             ),
+            state_element_bytes=precision.element_bytes,
             reserve_null_block=True,
         )
         self.available = (plan["available_gib"] * GIB,) * plan["pp"]
@@ -81,7 +98,7 @@ def test_weights_and_buffers_of_each_rank_equal_vllms(vector: dict[str, Any], pl
     ends = built.ranks if len(built.ranks) == 1 else (built.ranks[0], built.ranks[-1])
     assert plan["parameters"] == [rank.parameter_bytes for rank in ends]
     assert plan["buffers"] == [rank.buffer_bytes for rank in ends]
-    assert tensor_parallel_problem(built.shape, plan["tp"], built.shape.quantization) is None
+    assert tensor_parallel_problem(built.shape, plan["tp"], built.quantization) is None
 
 
 @pytest.mark.parametrize(("vector", "plan"), CASES)
@@ -153,6 +170,35 @@ MISTRAL = next(
             9_244_778_496,
             id="gptq8",
         ),
+        pytest.param(
+            {
+                "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128},
+                    }
+                },
+            },
+            5_700_594_240,
+            id="compressed-tensors-w4a16",
+        ),
+        pytest.param(
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+                        "input_activations": {"dynamic": True},
+                    }
+                },
+            },
+            9_086_706_240,
+            id="compressed-tensors-fp8",
+        ),
+        pytest.param({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 6_027_749_376, id="nvfp4"),
     ],
 )
 def test_quantized_llama_8b_has_vllms_bytes(quantization: dict[str, Any] | None, expected: int) -> None:

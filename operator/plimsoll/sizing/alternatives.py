@@ -23,11 +23,23 @@ _CARDS_SHOWN: Final = 3
 def would_fit(search: Search, pools: Sequence[NodePool]) -> tuple[str, ...]:
     """Alternatives in the order of how little they change: the length, the cache's dtype, the cards."""
     return (
+        *_own_cache(search, pools),
         *_utilization(search, pools),
         *_shorter(search, pools),
         *_fp8_cache(search, pools),
         *_cards(search),
     )
+
+
+def _own_cache(search: Search, pools: Sequence[NodePool]) -> tuple[str, ...]:
+    """What the engine takes by itself, where the user gave the KV space."""
+    if search.serving.kv_cache_memory_bytes is None:
+        return ()
+    other = Search(search.shape, replace(search.serving, kv_cache_memory_bytes=None), search.version)
+    fit = _run(other, pools)
+    if fit is None or fit.max_model_len < other.useful_tokens:
+        return ()
+    return (f"kvCacheMemory left unset, with a context of {fit.max_model_len} tokens on {_where(fit)}",)
 
 
 def _utilization(search: Search, pools: Sequence[NodePool]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from plimsoll.sizing.constants import FORWARD_RATIO
 from plimsoll.sizing.engine import GRAPHS_IN_BUDGET
 from plimsoll.sizing.launch import graph_bytes, non_torch_bytes, sampler_bytes
+from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.plan import KVCache, Part, PartName
 from plimsoll.units import format_gib
 
@@ -58,7 +59,7 @@ def bill(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int
             name=PartName.STATE,
             bytes=0,
             low_bytes=0,
-            formula="no layer keeps a recurrent state",
+            formula=_state_formula(launch),
             source=_KV_SOURCE,
             exact=True,
         ),
@@ -73,11 +74,17 @@ def bill(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int
             name=PartName.MARGIN,
             bytes=margin,
             low_bytes=margin,
-            formula="what is left of the usable bytes, less than one block on the stage that limits them",
+            formula=_margin_formula(launch),
             source="the sum of the parts above",
             exact=True,
         ),
     )
+
+
+def _margin_formula(launch: Launch) -> str:
+    if launch.serving.kv_cache_memory_bytes is not None:
+        return "what is left of the card beside a KV space that was given"
+    return "what is left of the usable bytes, less than one block on the stage that limits them"
 
 
 def _weights(launch: Launch, stage: int) -> Part:
@@ -105,9 +112,24 @@ def _kv_formula(launch: Launch, max_model_len: int, capacity: CacheCapacity, sta
     groups = ", ".join(f"{len(group.layers)} layers of {group.kind.describe()}" for group in layout.groups)
     need = layout.need_blocks(max_model_len, launch.limits(max_model_len).in_flight_tokens)
     per_block = layout.bytes_per_block_by_stage[stage]
+    given = launch.serving.kv_cache_memory_bytes
+    space = "" if given is None else f"{given} B given by kvCacheMemory: "
     return (
-        f"{capacity.blocks} blocks x {per_block} B; a block of {layout.block_size} tokens in the largest of "
+        f"{space}{capacity.blocks} blocks x {per_block} B; a block of {layout.block_size} tokens in the largest of "
         f"{len(layout.groups)} groups ({groups}); one request of {max_model_len} tokens may hold {need} blocks"
+    )
+
+
+def _state_formula(launch: Launch) -> str:
+    """Recurrent states live in blocks of the KV cache, so that they add nothing beside it."""
+    states = [group for group in launch.layout.groups if isinstance(group.kind, RecurrentState)]
+    if not states:
+        return "no layer keeps a recurrent state"
+    held = states[0].kind.blocks_for(1, 1, 1)
+    layers = sum(len(group.layers) for group in states)
+    return (
+        f"counted in the KV cache: {layers} layers of {states[0].kind.describe()} in {len(states)} groups, of which one "
+        f"request holds {held} blocks each"
     )
 
 
@@ -136,7 +158,7 @@ def _activations(launch: Launch, costs: StageCosts, max_model_len: int) -> Part:
 
 def _graphs(launch: Launch, costs: StageCosts) -> Part:
     prior = graph_bytes(launch.parameters)
-    if launch.version.at_least(GRAPHS_IN_BUDGET):
+    if launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None:
         formula = (
             f"CUDA graphs of a model with {launch.parameters} parameters, as vLLM estimates them at start-up"
         )

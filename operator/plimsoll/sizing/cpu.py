@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
+from plimsoll.sizing.backend import caches_on
 from plimsoll.sizing.constants import ENGINE_PROCESS
 from plimsoll.sizing.engine import (
     CPU_BLOCK_SIZE,
@@ -40,6 +41,7 @@ _PROCESSES_BYTES: Final = 2 * ENGINE_PROCESS.high_bytes  # the API server, and t
 _SPACE_SOURCE: Final = (
     "vLLM's environment variable VLLM_CPU_KVCACHE_SPACE: whole GiB of host memory for the KV cache"
 )
+_GIVEN_SOURCE: Final = "vLLM 0.32.0, v1/worker/cpu_worker.py: --kv-cache-memory-bytes is taken as it is"
 _SHAPES_SOURCE: Final = "vLLM 0.33.0, model_executor/layers: shapes of each tensor"
 _PEAK_SOURCE: Final = "modelled as on a GPU: the forward pass or the sampler, whichever is higher"
 
@@ -102,11 +104,12 @@ def _launch(shape: ModelShape, serving: Serving, version: EngineVersion) -> Laun
         pipeline_parallel_size=1,
         stages=stages,
         layout=cache_layout(
-            [layer.cache for layer in shape.layers],
+            caches_on(shape, version, None),
             stages=[stage.layers for stage in stages],
             tensor_parallel_size=1,
             element_bytes=precision.kv_element_bytes,
             block_size=CPU_BLOCK_SIZE,
+            state_element_bytes=precision.element_bytes,
             reserve_null_block=version.at_least(NULL_BLOCK),
             tokens_by_concurrency=version.at_least(TOKENS_BY_CONCURRENCY),
         ),
@@ -125,8 +128,8 @@ def _need_bytes(launch: Launch, max_model_len: int) -> int:
 
 
 def _space(launch: Launch, allocatable_bytes: int | None) -> _Space | Refusal:
-    """Whole GiB for the KV cache: for some requests where there is room, for one at the least."""
-    wanted = launch.serving.max_model_len
+    """Whole GiB for the KV cache: for some requests where there is room, for one at the least; or the given bytes."""
+    wanted, given = launch.serving.max_model_len, launch.serving.kv_cache_memory_bytes
     limit = wanted or longest_allowed(launch.shape, launch.serving)
 
     def room(length: int) -> int | None:
@@ -135,6 +138,8 @@ def _space(launch: Launch, allocatable_bytes: int | None) -> _Space | Refusal:
         return (allocatable_bytes - _rest_bytes(launch, length)) // GIB * GIB
 
     def fits(length: int) -> bool:
+        if given is not None:
+            return _fits_given(launch, length, given, allocatable_bytes)
         free = room(length)
         return free is None or _need_bytes(launch, length) <= free
 
@@ -143,7 +148,9 @@ def _space(launch: Launch, allocatable_bytes: int | None) -> _Space | Refusal:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     if low == 0 or (wanted is not None and low < wanted):
-        return _refusal(launch, limit, low, allocatable_bytes or 0)
+        return _refusal(launch, limit, low, allocatable_bytes)
+    if given is not None:
+        return _Space(max_model_len=low, kv_bytes=given, rest_bytes=_rest_bytes(launch, low))
     one = _need_bytes(launch, low)
     kv_bytes = max(round_up(one, GIB), min(round_up(_REQUESTS * one, GIB), _GENEROUS_BYTES))
     free = room(low)
@@ -154,8 +161,18 @@ def _space(launch: Launch, allocatable_bytes: int | None) -> _Space | Refusal:
     )
 
 
-def _refusal(launch: Launch, limit: int, shorter: int, allocatable_bytes: int) -> Refusal:
+def _fits_given(launch: Launch, length: int, given_bytes: int, allocatable_bytes: int | None) -> bool:
+    """Whether a request of this length fits the space, and the space the node."""
+    room = allocatable_bytes is None or given_bytes + _rest_bytes(launch, length) <= allocatable_bytes
+    return room and _need_bytes(launch, length) <= given_bytes
+
+
+def _refusal(launch: Launch, limit: int, shorter: int, allocatable_bytes: int | None) -> Refusal:
     length = limit if launch.serving.max_model_len is not None else 1
+    given = launch.serving.kv_cache_memory_bytes
+    if given is not None:
+        return _given_refusal(launch, length, shorter, given, allocatable_bytes)
+    allocatable_bytes = allocatable_bytes or 0
     needed = _rest_bytes(launch, length) + round_up(_need_bytes(launch, length), GIB)
     return Refusal(
         reason=RefusalReason.CONTEXT_TOO_LONG if shorter else RefusalReason.DOES_NOT_FIT,
@@ -168,6 +185,31 @@ def _refusal(launch: Launch, limit: int, shorter: int, allocatable_bytes: int) -
     )
 
 
+def _given_refusal(
+    launch: Launch, length: int, shorter: int, given_bytes: int, allocatable_bytes: int | None
+) -> Refusal:
+    """A space that the node has no room for, or one that is too small for the length."""
+    rest = _rest_bytes(launch, shorter or 1)
+    if allocatable_bytes is not None and given_bytes + rest > allocatable_bytes:
+        return Refusal(
+            reason=RefusalReason.DOES_NOT_FIT,
+            message=f"CPU only: kvCacheMemory {format_gib(given_bytes)} beside {format_gib(rest)} for weights and "
+            f"processes needs more than the {format_gib(allocatable_bytes)} that the largest node has allocatable; "
+            "lower it or use a larger node.",
+            needed_bytes=given_bytes + rest,
+            available_bytes=allocatable_bytes,
+        )
+    needed = _need_bytes(launch, length)
+    return Refusal(
+        reason=RefusalReason.CONTEXT_TOO_LONG if shorter else RefusalReason.DOES_NOT_FIT,
+        message=f"CPU only: a context of {length} tokens needs {needed} B of KV cache and kvCacheMemory gives "
+        f"{given_bytes} B; raise it" + (f" or set maxModelLen {shorter}." if shorter else "."),
+        needed_bytes=needed,
+        available_bytes=given_bytes,
+        would_fit=(f"maxModelLen {shorter} on CPU",) if shorter else (),
+    )
+
+
 def _plan(
     launch: Launch, facts: ModelFacts, pool: NodePool, space: _Space, warnings: tuple[str, ...]
 ) -> Plan:
@@ -175,7 +217,6 @@ def _plan(
     capacity = launch.layout.capacity(space.max_model_len, limits.in_flight_tokens, (space.kv_bytes,))
     stored = sum(file.size_bytes for file in weight_files(facts.files))
     weights_bytes = stored or stored_bytes(launch.shape, launch.precision.element_bytes)
-    wanted = launch.serving.max_model_len
     own = launch.shape.max_model_len
     length = space.max_model_len
     return Plan(
@@ -188,11 +229,7 @@ def _plan(
         nodes=1,
         max_model_len=length,
         model_max_len=own,
-        limited_by="maxModelLen in the spec"
-        if wanted
-        else "the model's own length"
-        if length == own
-        else "KV cache",
+        limited_by=_limited_by(launch.serving, length, own),
         gpu_memory_utilization=launch.serving.gpu_memory_utilization or default_utilization(launch.version),
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
@@ -209,8 +246,29 @@ def _plan(
             cpu_only_kv_bytes=space.kv_bytes,
             cpu_only_batch_bytes=space.rest_bytes - launch.stages[0].total_bytes - _PROCESSES_BYTES,
         ),
-        warnings=(*warnings, *launch.precision.warnings),
+        warnings=(*warnings, *launch.precision.warnings, *_block_warnings(launch.shape)),
+        kv_cache_memory_bytes=launch.serving.kv_cache_memory_bytes,
     )
+
+
+def _block_warnings(shape: ModelShape) -> tuple[str, ...]:
+    """Source: vLLM 0.32.0, platforms/cpu.py: the block of latent attention goes by the processor."""
+    if shape.latent_up_projection is None:
+        return ()
+    return (
+        (
+            f"Latent attention (MLA) is planned with blocks of {CPU_BLOCK_SIZE} tokens, as on a CPU with AMX; without "
+            "AMX vLLM takes 16, and the number of blocks differs."
+        ),
+    )
+
+
+def _limited_by(serving: Serving, length: int, own: int) -> str:
+    if serving.max_model_len is not None:
+        return "maxModelLen in the spec"
+    if length == own:
+        return "the model's own length"
+    return "KV cache" if serving.kv_cache_memory_bytes is None else "kvCacheMemory in the spec"
 
 
 def _cache(launch: Launch, space: _Space, capacity: CacheCapacity) -> KVCache:
@@ -239,8 +297,8 @@ def _parts(launch: Launch, space: _Space) -> tuple[Part, ...]:
             PartName.KV_CACHE,
             space.kv_bytes,
             space.kv_bytes,
-            f"{space.kv_bytes // GIB} GiB in host memory",
-            _SPACE_SOURCE,
+            f"{format_gib(space.kv_bytes)} in host memory",
+            _SPACE_SOURCE if launch.serving.kv_cache_memory_bytes is None else _GIVEN_SOURCE,
         ),
         (PartName.STATE, 0, 0, "no layer keeps a recurrent state", _SHAPES_SOURCE),
         (

@@ -28,6 +28,9 @@ IN_FLIGHT_WINDOW: Final = (0, 26, 0)
 TIER_160_GIB: Final = (0, 28, 0)
 V2_RUNNER: Final = (0, 29, 0)
 NULL_BLOCK: Final = (0, 29, 0)
+# --kv-cache-memory-bytes: on a GPU, and on CPU, where VLLM_CPU_KVCACHE_SPACE alone was read before.
+GIVEN_CACHE: Final = (0, 10, 2)
+GIVEN_CACHE_ON_CPU: Final = (0, 20, 0)
 FLASH_ATTN_MLA: Final = (0, 33, 0)
 
 CPU_BLOCK_SIZE: Final = 128
@@ -109,6 +112,7 @@ def batch_limits(
     *,
     max_model_len: int,
     pipeline_parallel_size: int,
+    least_batched_tokens: int = 0,
 ) -> BatchLimits:
     """What vLLM makes of the defaults, the user's values and the length.
 
@@ -123,7 +127,7 @@ def batch_limits(
     chunked = serving.enable_chunked_prefill is not False
     if serving.max_num_batched_tokens is None:
         tokens = tokens if chunked else max(tokens, max_model_len)
-        tokens = min(tokens, sequences * max_model_len)
+        tokens = max(min(tokens, sequences * max_model_len), least_batched_tokens)
     else:
         tokens = serving.max_num_batched_tokens
         if not chunked and tokens < max_model_len:
@@ -140,7 +144,7 @@ def batch_limits(
     return BatchLimits(
         max_num_batched_tokens=tokens,
         max_num_seqs=sequences,
-        in_flight_tokens=tokens * _concurrent_batches(version, pipeline_parallel_size),
+        in_flight_tokens=tokens * _concurrent_batches(version, accelerator, pipeline_parallel_size),
     )
 
 
@@ -155,8 +159,15 @@ def _defaults(version: EngineVersion, accelerator: Accelerator | None) -> tuple[
     return _MIDDLE if memory >= 70 * GIB and not excluded else _SMALL
 
 
-def _concurrent_batches(version: EngineVersion, pipeline_parallel_size: int) -> int:
-    """Batches that may be in flight: 1 before the window counted them; from 0.26 on one more than stages."""
+def _concurrent_batches(
+    version: EngineVersion, accelerator: Accelerator | None, pipeline_parallel_size: int
+) -> int:
+    """Batches that may be in flight: 1 before the window counted them; from 0.26 on one more than stages.
+
+    On CPU there is no asynchronous scheduling, which the one more is for (vLLM 0.32.0, platforms/cpu.py).
+    """
+    if accelerator is None:
+        return 1
     return pipeline_parallel_size + 1 if version.at_least(IN_FLIGHT_WINDOW) else 1
 
 

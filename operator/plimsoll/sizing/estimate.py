@@ -50,7 +50,7 @@ def estimate(
     """Find the smallest launch that serves the model on these pools."""
     try:
         version = parse_version(serving.engine_version)
-        check_serving(serving)
+        check_serving(serving, version)
         if serving.max_model_len is not None and serving.max_model_len > shape.max_model_len:
             return _beyond_the_model(shape, serving.max_model_len)
         if serving.tensor_parallel_size == 0:
@@ -114,6 +114,7 @@ def plan_of(search: Search, fit: Fit, facts: ModelFacts) -> Plan:
             cpu_offload_bytes=serving.cpu_offload_bytes,
         ),
         warnings=(*_warnings(shape, facts, search.version), *_fit_warnings(fit, search)),
+        kv_cache_memory_bytes=serving.kv_cache_memory_bytes,
     )
 
 
@@ -122,7 +123,9 @@ def _limited_by(search: Search, length: int) -> str:
         return "maxModelLen in the spec"
     if length == search.shape.max_model_len:
         return "the model's own length"
-    return "maxNumBatchedTokens without chunked prefill" if length == search.limit else "KV cache"
+    if length == search.limit:
+        return "maxNumBatchedTokens without chunked prefill"
+    return "KV cache" if search.serving.kv_cache_memory_bytes is None else "kvCacheMemory in the spec"
 
 
 def _warnings(shape: ModelShape, facts: ModelFacts, version: EngineVersion) -> tuple[str, ...]:
@@ -156,6 +159,8 @@ def _fit_warnings(fit: Fit, search: Search) -> tuple[str, ...]:
         warnings.append(
             "cpuOffload reads the offloaded weights over the bus for every token: expect slow answers."
         )
+    if serving.kv_cache_memory_bytes is not None:
+        return tuple(warnings)  # the graphs are in the sum
     prior = graph_bytes(fit.launch.parameters)
     beyond = accelerator.memory_bytes - fit.launch.usable_bytes - BASELINE.high_bytes
     if not fit.launch.version.at_least(GRAPHS_IN_BUDGET) and beyond < prior.high_bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from plimsoll.sizing.constants import BASELINE
 from plimsoll.units import format_gib
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def _usable(plan: Plan) -> Explanation:
         )
     else:
         utilization = float(plan.gpu_memory_utilization)
-        formula = f"{accelerator.memory_bytes} B of {accelerator.alias} x {utilization:g}, rounded up as the engine does"
+        memory = f"{accelerator.memory_bytes} B of {accelerator.alias}"
+        formula = f"{memory} x {utilization:g}, rounded up as the engine does"
+        if plan.kv_cache_memory_bytes is not None:
+            formula = f"{memory} less {BASELINE.high_bytes} B in use before vLLM looks: kvCacheMemory is held against the card"
         source = accelerator.source
     return Explanation(name="usable_bytes", value=_bytes(plan.usable_bytes), formula=formula, source=source)
 

@@ -21,11 +21,12 @@ def stored_bytes(shape: ModelShape, element_bytes: int) -> int:
     quantization = shape.quantization
 
     def size(tensor: Tensor) -> int:
-        if tensor.quantized and quantization is not None:
-            return tensor.copies * quantization.linear_bytes(tensor.rows, tensor.columns, element_bytes)
+        method = tensor.own or quantization
+        if tensor.quantized and method is not None:
+            return tensor.copies * method.tensor_bytes(tensor, tensor.rows, tensor.columns, element_bytes)
         return tensor.copies * tensor.rows * tensor.columns * (tensor.element_bytes or element_bytes)
 
-    outside = (*shape.first_stage, *shape.every_stage, *shape.last_stage)
+    outside = (*shape.first_stage, *shape.tower, *shape.every_stage, *shape.last_stage)
     if not shape.tied_embeddings:
         outside += shape.first_stage
     by_layer = {id(layer): sum(map(size, layer.tensors)) for layer in shape.layers}
@@ -38,7 +39,10 @@ def parameter_count(shape: ModelShape) -> int:
         id(layer): sum(tensor.copies * tensor.rows * tensor.columns for tensor in layer.tensors)
         for layer in shape.layers
     }
-    outside = sum(tensor.rows * tensor.columns for tensor in (*shape.first_stage, *shape.every_stage))
+    outside = sum(
+        tensor.copies * tensor.rows * tensor.columns
+        for tensor in (*shape.first_stage, *shape.tower, *shape.every_stage)
+    )
     return sum(by_layer[id(layer)] for layer in shape.layers) + outside
 
 

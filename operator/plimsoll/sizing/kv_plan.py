@@ -6,24 +6,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from plimsoll.sizing.errors import UnsupportedModelError
-from plimsoll.sizing.layers import NoCache
-from plimsoll.units import ceil_div
+from plimsoll.sizing.kv_groups import CacheGroup, Spec, aligned_block_size, grouped
+from plimsoll.sizing.layers import NoCache, RecurrentState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from plimsoll.sizing.layers import CacheKind
 
+__all__ = ["CacheCapacity", "CacheGroup", "CacheLayout", "cache_layout"]
+
 # Source of the whole file: vLLM 0.33.0, v1/core/kv_cache_planning.py and v1/core/kv_cache_utils.py.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheGroup:
-    """Layers that share block ids: one block of the group is one page in each of them."""
-
-    kind: CacheKind
-    layers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +44,7 @@ class CacheLayout:
     def need_blocks(self, max_model_len: int, max_in_flight_tokens: int) -> int:
         """Blocks that one request of that length may hold, over all groups."""
         return sum(
-            group.kind.blocks_for(max_model_len, self.block_size, max_in_flight_tokens)
+            group.kind.blocks_for(max_model_len, group.block_size, max_in_flight_tokens)
             for group in self.groups
         )
 
@@ -106,7 +99,7 @@ class CacheCapacity:
 
 
 def cache_layout(
-    kinds: Sequence[CacheKind],
+    kinds: Sequence[CacheKind | tuple[CacheKind, ...]],
     *,
     stages: Sequence[tuple[int, int]],
     tensor_parallel_size: int,
@@ -114,53 +107,74 @@ def cache_layout(
     block_size: int,
     reserve_null_block: bool,
     tokens_by_concurrency: bool = True,
+    state_element_bytes: int = 2,
 ) -> CacheLayout:
-    """Group the layers of all stages as vLLM does.
+    """Group the caches of all stages as vLLM does.
+
+    Args:
+        kinds: of each layer; a tuple where a layer keeps several.
+        stages: first and one past the last layer of each pipeline stage.
+        tensor_parallel_size: ranks of a stage.
+        element_bytes: of the KV cache.
+        block_size: tokens, as the attention backend asks for it.
+        reserve_null_block: see `CacheLayout`.
+        tokens_by_concurrency: see `CacheLayout`.
+        state_element_bytes: of convolution states, the model's dtype.
 
     Raises:
-        UnsupportedModelError: layers of several kinds whose pages differ in size, or none with a cache.
+        UnsupportedModelError: layers of several kinds whose pages vLLM cannot bring to one size.
     """
-    buckets: dict[CacheKind, list[int]] = {}
-    for index, kind in enumerate(kinds):
-        if not isinstance(kind, NoCache):
-            buckets.setdefault(kind, []).append(index)
-    token_bytes = {kind: kind.token_bytes(tensor_parallel_size, element_bytes) for kind in buckets}
-    if len(set(token_bytes.values())) != 1:
-        raise UnsupportedModelError(
-            "layer_types",
-            [kind.describe() for kind in buckets],
-            "layers whose cache pages differ in size are not ones that can be planned",
-            "use a model whose layers have the same number and size of KV heads",
-        )
-    groups = _groups(buckets)
-    per_token = next(iter(token_bytes.values()))
-    page = block_size * per_token
+    members = _members(kinds)
+    aligned, state_page = aligned_block_size(
+        [kind for _, kind in members],
+        tensor_parallel_size=tensor_parallel_size,
+        element_bytes=element_bytes,
+        block_size=block_size,
+        state_element_bytes=state_element_bytes,
+    )
+    specs = _specs(members, aligned, state_page, tensor_parallel_size, element_bytes)
+    groups = grouped(specs)
+    tokens = [(layer, kind.token_bytes(tensor_parallel_size, element_bytes)) for layer, kind in members]
     return CacheLayout(
         groups=groups,
-        block_size=block_size,
-        bytes_per_block_by_stage=tuple(page * max(1, _fullest(groups, stage)) for stage in stages),
+        block_size=aligned,
+        bytes_per_block_by_stage=tuple(
+            max(1, *(group.stage_bytes(stage) for group in groups)) for stage in stages
+        ),
         token_bytes_by_stage=tuple(
-            per_token * sum(not isinstance(kind, NoCache) for kind in kinds[first:end])
-            for first, end in stages
+            sum(per_token for layer, per_token in tokens if first <= layer < end) for first, end in stages
         ),
         reserve_null_block=reserve_null_block,
         tokens_by_concurrency=tokens_by_concurrency,
     )
 
 
-def _groups(buckets: dict[CacheKind, list[int]]) -> tuple[CacheGroup, ...]:
-    """Buckets of equal layers, cut into groups of about the smallest bucket's size."""
-    sizes = [len(layers) for layers in buckets.values()]
-    low, high = min(sizes), max(sizes)
-    size = high if 2 * high < 3 * low else low  # vLLM: high < 1.5 x low
-    groups = []
-    for kind, layers in buckets.items():
-        count = ceil_div(len(layers), size)
-        groups += [CacheGroup(kind=kind, layers=tuple(layers[offset::count])) for offset in range(count)]
-    return tuple(groups)
+def _members(kinds: Sequence[CacheKind | tuple[CacheKind, ...]]) -> list[tuple[int, CacheKind]]:
+    """Each cache with its layer, in the engine's order."""
+    return [
+        (layer, kind)
+        for layer, held in enumerate(kinds)
+        for kind in (held if isinstance(held, tuple) else (held,))
+        if not isinstance(kind, NoCache)
+    ]
 
 
-def _fullest(groups: tuple[CacheGroup, ...], stage: tuple[int, int]) -> int:
-    """The most layers that any one group has on a stage."""
-    first, end = stage
-    return max(sum(first <= layer < end for layer in group.layers) for group in groups)
+def _specs(
+    members: Sequence[tuple[int, CacheKind]],
+    block_size: int,
+    state_page: int,
+    tensor_parallel_size: int,
+    element_bytes: int,
+) -> list[Spec]:
+    """Each cache with the page that its layer would have alone."""
+    return [
+        Spec(
+            layer=layer,
+            kind=kind,
+            block_size=block_size,
+            page_bytes=state_page
+            if isinstance(kind, RecurrentState)
+            else block_size * kind.token_bytes(tensor_parallel_size, element_bytes),
+        )
+        for layer, kind in members
+    ]

@@ -57,7 +57,7 @@ class Launch:
 
     Attributes:
         stages: the weights of one rank of each pipeline stage.
-        usable_bytes: of one card, for everything.
+        usable_bytes: of one card, for everything; with a given KV space, what the card physically has for the engine.
         parameters: of the whole model, for the size of the CUDA graphs.
     """
 
@@ -81,6 +81,7 @@ class Launch:
             self.serving,
             max_model_len=max_model_len,
             pipeline_parallel_size=self.pipeline_parallel_size,
+            least_batched_tokens=self.shape.least_batched_tokens,
         )
 
     def costs(self, max_model_len: int) -> tuple[StageCosts, ...]:
@@ -110,12 +111,24 @@ class Launch:
         return weights.total_bytes - min(self.serving.cpu_offload_bytes, weights.layer_bytes)
 
     def available_bytes(self, max_model_len: int) -> tuple[int, ...]:
-        """Bytes that are left for the KV cache on each stage, below zero where the rest does not fit."""
+        """Bytes for the KV cache on each stage: given, or what is left, below zero where the rest does not fit."""
+        given = self.serving.kv_cache_memory_bytes
+        if given is not None:
+            return (given,) * self.pipeline_parallel_size
         return tuple(self.usable_bytes - costs.total_bytes for costs in self.costs(max_model_len))
+
+    def has_room(self, max_model_len: int) -> bool:
+        """Whether a KV space that is given stands beside the rest: vLLM takes it as it is, and runs out of memory."""
+        given = self.serving.kv_cache_memory_bytes
+        return given is None or given + self.fullest_bytes(max_model_len) <= self.usable_bytes
+
+    def fullest_bytes(self, max_model_len: int) -> int:
+        """What the fullest card takes beside the KV cache, at the safe end."""
+        return max(costs.total_bytes for costs in self.costs(max_model_len))
 
     def fits(self, max_model_len: int) -> bool:
         """Whether one request of this length can be served, at the safe end."""
-        return self.layout.fits(
+        return self.has_room(max_model_len) and self.layout.fits(
             max_model_len, self.limits(max_model_len).in_flight_tokens, self.available_bytes(max_model_len)
         )
 
@@ -170,11 +183,14 @@ class Launch:
                 tokens * element * (3 * hidden + 3 * shared)
                 + tokens * shape.experts.num_experts * _ROUTER_BYTES
             )
-        return max(dense, routed) + tokens * hidden * element
+        mixer = tokens * element * (2 * hidden + ceil_div(shape.mixer_width, tp))
+        embedded = tokens * hidden * element if shape.tower else 0  # images arrive as embeddings
+        return max(dense, routed, mixer) + tokens * hidden * element + embedded
 
     def _graphs(self) -> Interval:
-        """What vLLM charges for CUDA graphs: nothing before 0.20, when they came on top of the budget."""
-        if self.accelerator is None or not self.version.at_least(GRAPHS_IN_BUDGET):
+        """What vLLM charges for CUDA graphs; before 0.20 they came on top of a budget, but never of the card."""
+        budgeted = self.version.at_least(GRAPHS_IN_BUDGET) or self.serving.kv_cache_memory_bytes is not None
+        if self.accelerator is None or not budgeted:
             return Interval(0, 0)
         prior = graph_bytes(self.parameters)
         return Interval(prior.low_bytes, prior.high_bytes)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from plimsoll.units import ceil_div
 
 # Source of every rule here: vLLM 0.33.0, v1/kv_cache_interface.py, read in the released wheel.
+_LATENT_FP8_TOKEN_BYTES: Final = (
+    656  # fp8_ds_mla: 512 fp8 latents, 4 float32 scales, 64 rotary elements in 16 bits
+)
+_INDEX_SCALE_WIDTH: Final = 128  # index keys that share a float32 scale
+_INDEX_SCALE_BYTES: Final = 4
+_RUNNING_STATES: Final = 2  # with prefix caching: the state that runs and the one of the last whole block
 
 
 class CacheKind(Protocol):
@@ -73,14 +79,42 @@ class SlidingWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkedLocal:
+    """Keys and values of the chunk that a token stands in, and of those in flight."""
+
+    num_kv_heads: int
+    head_size: int
+    chunk: int
+
+    def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
+        """Bytes of one token in this layer on one rank: K and V."""
+        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * 2 * self.head_size * element_bytes
+
+    def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:
+        """Blocks for a chunk and the tokens in flight."""
+        return ceil_div(min(self.chunk + max_in_flight_tokens, tokens), block_size)
+
+    def describe(self) -> str:
+        """The kind in vLLM's words."""
+        return f"local attention in chunks of {self.chunk} tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MultiHeadLatent:
-    """One compressed latent per token (MLA), the same on every tensor parallel rank."""
+    """One compressed latent per token (MLA), the same on every tensor parallel rank.
+
+    Attributes:
+        packed_fp8: an 8 bit cache is stored in the layout of sparse MLA, with scales and 16-bit rotary elements.
+    """
 
     kv_lora_rank: int
     qk_rope_head_dim: int
+    packed_fp8: bool = False
 
     def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:  # noqa: ARG002
         """Bytes of one token in this layer; tensor parallelism does not divide them."""
+        if self.packed_fp8 and element_bytes == 1:
+            return _LATENT_FP8_TOKEN_BYTES
         return (self.kv_lora_rank + self.qk_rope_head_dim) * element_bytes
 
     def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
@@ -90,6 +124,74 @@ class MultiHeadLatent:
     def describe(self) -> str:
         """The kind in vLLM's words."""
         return "multi-head latent attention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseIndexer:
+    """The index keys of sparse attention, 8 bit with scales whatever the cache's dtype."""
+
+    head_size: int
+
+    def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:  # noqa: ARG002
+        """Bytes of one token in this layer, the same on every rank."""
+        return self.head_size + self.head_size // _INDEX_SCALE_WIDTH * _INDEX_SCALE_BYTES
+
+    def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
+        """Blocks for all the tokens."""
+        return ceil_div(tokens, block_size)
+
+    def describe(self) -> str:
+        """The kind in vLLM's words."""
+        return "index keys of sparse attention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentState:
+    """A state of fixed size instead of tokens: Mamba, gated delta net, KDA, short convolutions, linear attention.
+
+    Attributes:
+        name: in words ("Mamba 2").
+        conv_channels: of the convolution, split over the ranks, without those of groups.
+        conv_rows: what the convolution remembers, its kernel less one.
+        group_channels: convolution channels of one group; a rank holds at least one whole group.
+        groups: groups of B and C in Mamba 2.
+        state_elements: of the recurrent state, split over the ranks.
+        state_element_bytes: of its own dtype; None is the model's.
+        checkpoints: blocks that hold a state inside a prefill.
+        alignment: tokens to which blocks of attention beside it are rounded, for such checkpoints.
+        per_block: states are kept by block (prefix caching); else one per request.
+    """
+
+    name: str
+    conv_channels: int = 0
+    conv_rows: int = 0
+    group_channels: int = 0
+    groups: int = 0
+    state_elements: int = 0
+    state_element_bytes: int | None = None
+    checkpoints: int = 0
+    alignment: int = 1
+    per_block: bool = True
+
+    def state_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
+        """Bytes of one state on one rank, with this size of the model's elements."""
+        size = tensor_parallel_size
+        groups = self.groups if self.groups % size == 0 else size
+        channels = (self.conv_channels + groups * self.group_channels) // size
+        state = self.state_elements // size * (self.state_element_bytes or element_bytes)
+        return channels * self.conv_rows * element_bytes + state
+
+    def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:  # noqa: ARG002
+        """Nothing: the state does not grow."""
+        return 0
+
+    def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
+        """States that one request holds, whatever its length."""
+        return _RUNNING_STATES + self.checkpoints if self.per_block else 1
+
+    def describe(self) -> str:
+        """The kind in vLLM's words."""
+        return f"{self.name} state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One decoder layer."""
+    """One decoder layer.
+
+    Attributes:
+        cache: what it keeps for the tokens it has seen.
+        extra_caches: further ones of the same layer, in the engine's order before `cache`.
+        attentions: attention modules, each with its scalars for an 8 bit cache.
+        buffers: tensors that the layer keeps beside its parameters and those scalars.
+    """
 
     cache: CacheKind
     tensors: tuple[Tensor, ...]
+    extra_caches: tuple[CacheKind, ...] = ()
+    attentions: int = 1
+    buffers: tuple[Tensor, ...] = ()
+
+    @property
+    def caches(self) -> tuple[CacheKind, ...]:
+        """All caches of the layer, in the engine's order."""
+        return (*self.extra_caches, self.cache)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +46,23 @@ class MixtureOfExperts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionKernels:
+    """What of a model's attention decides which backend, and so which block size, a card gets.
+
+    Attributes:
+        sparse: an indexer chooses the tokens (DeepSeek V3.2).
+        prefix_masks: image tokens see each other both ways (Gemma 3 and 4).
+        largest_head: elements of the widest head.
+        ignores_cache_dtype: the engine's class never hands the cache dtype on, so that it stays the model's.
+    """
+
+    sparse: bool = False
+    prefix_masks: bool = False
+    largest_head: int = 0
+    ignores_cache_dtype: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """Everything of a config that bytes depend on.
 
@@ -40,7 +72,11 @@ class ModelShape:
         intermediate_size: of the widest dense MLP; 0 where there is none.
         first_stage, last_stage, every_stage: tensors outside the layers, by pipeline stage.
         buffer_bytes: buffers on every rank beside the rope table and the attention scales.
-        has_attention_scales: 16 bytes of scale buffers in each attention layer.
+        other_ropes: further distinct rotary tables, each on every rank.
+        tower, tower_buffer_bytes: encoders of images or sound and what joins them to the text, on the first stage.
+        mixer_width: of the widest recurrent mixer, what it projects in and twice what it holds inside.
+        least_batched_tokens: of the largest item that one batch must hold whole.
+        kernels: what of the attention decides the backend.
         max_model_len: the longest context that the model is made for.
         float16_unsafe: vLLM refuses float16 for this model type.
         unloaded: what the files hold and the engine does not load, in words; None if they should agree.
@@ -62,6 +98,12 @@ class ModelShape:
     rope: Rope | None
     max_model_len: int
     buffer_bytes: int = 0
+    other_ropes: tuple[Rope, ...] = ()
+    tower: tuple[Tensor, ...] = ()
+    tower_buffer_bytes: int = 0
+    least_batched_tokens: int = 0
+    mixer_width: int = 0
+    kernels: AttentionKernels = AttentionKernels()
     experts: MixtureOfExperts | None = None
     latent_up_projection: tuple[int, int] | None = None  # MLA: (heads x (nope + v), kv_lora_rank)
     float16_unsafe: bool = False

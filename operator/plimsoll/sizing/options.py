@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.engine import UnsupportedOptionError
+from plimsoll.sizing.engine import GIVEN_CACHE, GIVEN_CACHE_ON_CPU, UnsupportedOptionError
 
 if TYPE_CHECKING:
+    from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.serving import Serving
 
 _LARGEST: Final = 2**40  # of a count; bytes are not counts
@@ -19,11 +20,12 @@ _FIELDS: Final = (  # field, the spec's name, the least value
     ("gpus", "hardware.gpu.count", 1),
     ("max_nodes", "the number of nodes", 1),
     ("cpu_offload_bytes", "engine.vllm.cpuOffload", 0),
+    ("kv_cache_memory_bytes", "engine.vllm.kvCacheMemory", 1),
     ("min_gpu_memory_bytes", "hardware.gpu.minMemory", 0),
 )
 
 
-def check_serving(serving: Serving) -> None:
+def check_serving(serving: Serving, version: EngineVersion) -> None:
     """Refuse values out of range, and values that exclude each other.
 
     Raises:
@@ -40,6 +42,7 @@ def check_serving(serving: Serving) -> None:
         raise UnsupportedOptionError(
             f"engine.vllm.gpuMemoryUtilization is {float(utilization):g}: it must be above 0 and at most 1."
         )
+    _check_given_cache(serving, version)
     size, stages, gpus = serving.tensor_parallel_size, serving.pipeline_parallel_size, serving.gpus
     if size == 0 and (gpus is not None or (stages or 1) > 1):
         raise UnsupportedOptionError(
@@ -49,4 +52,16 @@ def check_serving(serving: Serving) -> None:
         raise UnsupportedOptionError(
             f"hardware.gpu.count is {gpus}: tensorParallelSize {size} x pipelineParallelSize {stages} make "
             f"{size * stages}; set one of them less."
+        )
+
+
+def _check_given_cache(serving: Serving, version: EngineVersion) -> None:
+    """A release without the flag would not start, or on CPU take another space without a word."""
+    since, where = (
+        (GIVEN_CACHE_ON_CPU, "on CPU") if serving.tensor_parallel_size == 0 else (GIVEN_CACHE, "on a GPU")
+    )
+    if serving.kv_cache_memory_bytes is not None and not version.at_least(since):
+        raise UnsupportedOptionError(
+            f"engine.vllm.kvCacheMemory is {serving.kv_cache_memory_bytes} bytes: vLLM {version} does not take the "
+            f"KV space as given {where}; use {'.'.join(map(str, since))} or newer, or leave it unset."
         )

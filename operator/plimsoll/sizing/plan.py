@@ -87,7 +87,9 @@ class Plan:
         max_model_len: tokens; given by the user or the largest that fits, capped by the model.
         limited_by: what stops a longer context ("the model's own length", "KV cache", "maxModelLen in the spec").
         weights_bytes: the files that are loaded, all ranks together, as stored in the repository.
-        usable_bytes: GPU memory x utilisation, rounded as the engine does.
+        usable_bytes: GPU memory x utilisation, rounded as the engine does; with a given KV space, GPU memory less what
+            is in use before vLLM looks.
+        kv_cache_memory_bytes: the KV space of each GPU that was given to the engine; None: it takes what is left.
         parts: sum to at most usable_bytes, margin included exactly.
         warnings: sentences that the user should read (unverified facts, slow paths).
     """
@@ -114,6 +116,7 @@ class Plan:
     kv_cache: KVCache
     resources: ComponentResources
     warnings: tuple[str, ...] = ()
+    kv_cache_memory_bytes: int | None = None
 
 
 class RefusalReason(StrEnum):

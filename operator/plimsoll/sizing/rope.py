@@ -22,16 +22,18 @@ class Rope:
         rotary_dim: elements of a row.
         max_model_len: the longest context that it is made for.
         long_factors_from: for LongRoPE, the length above which vLLM uses the long factors for every request.
+        element_bytes: of a table with a dtype of its own; None is the model's dtype.
     """
 
     positions: int
     rotary_dim: int
     max_model_len: int
     long_factors_from: int | None = None
+    element_bytes: int | None = None
 
     def table_bytes(self, element_bytes: int) -> int:
         """Bytes of the table, kept whole on every rank."""
-        return self.positions * self.rotary_dim * element_bytes
+        return self.positions * self.rotary_dim * (self.element_bytes or element_bytes)
 
 
 def rope_from_config(config: Config, *, rotary_dim: int, max_position_embeddings: int) -> Rope:
@@ -82,7 +84,10 @@ def _long_rope(config: Config, section: Config, rotary_dim: int, max_position_em
     )
 
 
-def rotary_dim_of(config: Config, head_size: int) -> int:
+def rotary_dim_of(config: Config, head_size: int, *, default: float = 1.0) -> int:
     """Elements of a head that rotate: all of them, or partial_rotary_factor of them."""
-    factor = config.number("partial_rotary_factor", default=1.0, minimum=1 / MAX_WIDTH, maximum=1.0)
+    section = config.section("rope_parameters") or config.section("rope_scaling")
+    inside = section is not None and section.values.get("partial_rotary_factor") is not None
+    holder = section if section is not None and inside else config
+    factor = holder.number("partial_rotary_factor", default=default, minimum=1 / MAX_WIDTH, maximum=1.0)
     return int(head_size * factor)

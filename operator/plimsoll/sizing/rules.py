@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.engine import UnsupportedOptionError
+from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.outside import DTYPE_BYTES
 from plimsoll.sizing.quantization import Quantization, WeightFormat
 
@@ -25,6 +26,11 @@ BLACKWELL: Final = (10, 0)
 CUDA_13: Final = (0, 20, 0)  # vllm-project/vllm#39878: CUDA 13 by default, which has no sm_70
 FP8_CACHE_ON_AMPERE: Final = (0, 33, 0)  # seen in 0.33.0 (FlashInfer); older releases were not read
 GPTQ_WITHOUT_ORDER: Final = (0, 33, 0)  # vLLM 0.33.0 refuses desc_act
+
+_WORKSTATION: Final = (12, 0)
+_TRTLLM_MULTIPLE: Final = 128
+_TRITON_PADDING: Final = (64, 1)  # of an expert's intermediate and hidden size on a rank
+_MARLIN_PADDING: Final = (128, 256)  # FlashInfer's kernels on Blackwell too
 
 _FP8_CACHE: Final = ("fp8", "fp8_e4m3", "fp8_e5m2")
 _ALIASES: Final = {
@@ -47,6 +53,7 @@ class Precision:
 
     Attributes:
         dtype: of activations and of what is not quantized.
+        expert_multiple: what the card's kernel rounds the width of experts in 16 bits to.
         online: the weights are quantized while they are loaded, so that all of them pass through in 16 bits.
     """
 
@@ -57,6 +64,12 @@ class Precision:
     kv_cache_dtype: str
     kv_element_bytes: int
     warnings: tuple[str, ...]
+    expert_multiple: int = 1
+
+
+def keeps_states(shape: ModelShape) -> bool:
+    """Whether some layers keep a state of fixed size."""
+    return any(isinstance(cache, RecurrentState) for layer in shape.layers for cache in layer.caches)
 
 
 def quantization_for(shape: ModelShape, serving: Serving) -> tuple[Quantization | None, bool]:
@@ -111,14 +124,22 @@ def precision_for(
             raise HardwareCannotError(
                 f"{_named(accelerator)}: multi-head latent attention needs 8.0 or higher"
             )
+        if shape.kernels.sparse and accelerator.compute_capability < HOPPER:
+            raise HardwareCannotError(f"{_named(accelerator)}: sparse latent attention needs 9.0 or higher")
         if quantization is not None:
             _check_quantization(quantization, accelerator, version)
     dtype, warnings = _dtype(shape, serving, accelerator)
     kv_cache_dtype, kv_bytes = _cache_dtype(shape, serving, quantization, dtype)
+    if quantization is not None and accelerator is not None:
+        quantization = _padded(quantization, accelerator)
+    if accelerator is not None and shape.kernels.sparse and kv_cache_dtype == "auto":
+        kv_cache_dtype, kv_bytes = _sparse_cache_dtype(accelerator, kv_bytes)
     if accelerator is not None and kv_cache_dtype.startswith("fp8"):
         _check_fp8_cache(accelerator, version, latent=shape.latent_up_projection is not None)
     if accelerator is None and (quantization is not None or kv_bytes == 1):
         raise HardwareCannotError("quantized weights and an fp8 cache cannot be planned on CPU")
+    if accelerator is None and (shape.kernels.sparse or keeps_states(shape)):
+        raise HardwareCannotError("recurrent states and sparse attention cannot be planned on CPU")
     return Precision(
         dtype=dtype,
         element_bytes=DTYPE_BYTES[dtype],
@@ -127,7 +148,15 @@ def precision_for(
         kv_cache_dtype=kv_cache_dtype,
         kv_element_bytes=kv_bytes,
         warnings=warnings,
+        expert_multiple=_expert_multiple(accelerator, quantization),
     )
+
+
+def _expert_multiple(accelerator: Accelerator | None, quantization: Quantization | None) -> int:
+    """FlashInfer's experts in 16 bits on Blackwell (fused_moe/oracle/unquantized.py)."""
+    if accelerator is None or quantization is not None:
+        return 1
+    return _TRTLLM_MULTIPLE if BLACKWELL <= accelerator.compute_capability < _WORKSTATION else 1
 
 
 class HardwareCannotError(ValueError):
@@ -210,6 +239,8 @@ def _cache_dtype(
     shape: ModelShape, serving: Serving, quantization: Quantization | None, dtype: str
 ) -> tuple[str, int]:
     wanted = serving.kv_cache_dtype
+    if shape.kernels.ignores_cache_dtype and (wanted in _FP8_CACHE or wanted == dtype):
+        return wanted, DTYPE_BYTES[dtype]
     if wanted is None or wanted == "auto":
         if quantization is not None and quantization.kv_cache_fp8:
             return "fp8", 1
@@ -226,6 +257,21 @@ def _cache_dtype(
         f"kvCacheDtype is {wanted!r:.80}: what can be planned for {shape.architecture} is auto, "
         f"{', '.join(_FP8_CACHE)}; leave it unset."
     )
+
+
+def _padded(quantization: Quantization, accelerator: Accelerator) -> Quantization:
+    """MXFP4 experts are rounded up to what the kernel of this card takes (layers/quantization/mxfp4.py)."""
+    if quantization.weights is not WeightFormat.MXFP4:
+        return quantization
+    hopper = HOPPER <= accelerator.compute_capability < BLACKWELL
+    return replace(quantization, padding=_TRITON_PADDING if hopper else _MARLIN_PADDING)
+
+
+def _sparse_cache_dtype(accelerator: Accelerator, kv_bytes: int) -> tuple[str, int]:
+    """Sparse attention on Blackwell keeps an 8 bit cache unless told otherwise (seen in vLLM 0.33.0)."""
+    if BLACKWELL <= accelerator.compute_capability < _WORKSTATION:
+        return "fp8", 1
+    return "auto", kv_bytes
 
 
 def _check_fp8_cache(accelerator: Accelerator, version: EngineVersion, *, latent: bool) -> None:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from plimsoll.sizing.backend import caches_on, kernel_block_size
 from plimsoll.sizing.constants import BASELINE
-from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, block_size, default_utilization
+from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
 from plimsoll.sizing.files import parameter_count
 from plimsoll.sizing.kv_plan import cache_layout
 from plimsoll.sizing.launch import Launch
 from plimsoll.sizing.plan import RefusalReason
 from plimsoll.sizing.rules import HardwareCannotError, Precision, precision_for
 from plimsoll.sizing.weights import RankWeights, rank_weights, tensor_parallel_problem
-from plimsoll.units import ceil_div, ceil_fraction
+from plimsoll.units import ceil_div, ceil_fraction, format_gib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +88,7 @@ class Search:
         self.parameters = parameter_count(shape)
         self.limit = longest_allowed(shape, serving)
         self.useful_tokens = min(USEFUL_TOKENS, self.limit)
-        self._weights: dict[tuple[int, int, int], tuple[RankWeights, ...]] = {}
+        self._weights: dict[tuple[int, int, Precision], tuple[RankWeights, ...]] = {}
         self._problems: dict[tuple[int, bool], str | None] = {}
 
     def run(self, pools: Sequence[NodePool]) -> Found:
@@ -214,10 +215,15 @@ class Search:
         """The launch of a placement."""
         precision = placement.precision
         size, stages = placement.tensor_parallel_size, placement.pipeline_parallel_size
-        key = (size, stages, precision.element_bytes)
+        key = (size, stages, precision)
         if key not in self._weights:
             self._weights[key] = rank_weights(
-                self.shape, size, stages, precision.element_bytes, precision.quantization
+                self.shape,
+                size,
+                stages,
+                precision.element_bytes,
+                precision.quantization,
+                expert_multiple=precision.expert_multiple,
             )
         weights = self._weights[key]
         accelerator = placement.accelerator
@@ -231,26 +237,30 @@ class Search:
             pipeline_parallel_size=stages,
             stages=weights,
             layout=cache_layout(
-                [layer.cache for layer in self.shape.layers],
+                caches_on(self.shape, self.version, accelerator),
                 stages=[stage.layers for stage in weights],
                 tensor_parallel_size=size,
                 element_bytes=precision.kv_element_bytes,
-                block_size=block_size(
-                    self.version,
-                    accelerator,
-                    latent_attention=self.shape.latent_up_projection is not None,
-                    fp8_cache=precision.kv_element_bytes == 1,
+                block_size=kernel_block_size(
+                    self.shape, self.version, accelerator, fp8_cache=precision.kv_element_bytes == 1
                 ),
+                state_element_bytes=precision.element_bytes,
                 reserve_null_block=self.version.at_least(NULL_BLOCK),
                 tokens_by_concurrency=self.version.at_least(TOKENS_BY_CONCURRENCY),
             ),
-            usable_bytes=ceil_fraction(accelerator.memory_bytes * self.utilization),
+            usable_bytes=self._usable_bytes(accelerator),
             parameters=self.parameters,
         )
 
+    def _usable_bytes(self, accelerator: Accelerator) -> int:
+        """The engine's share of a card; a KV space that is given is not held against it, only against the card."""
+        if self.serving.kv_cache_memory_bytes is not None:
+            return accelerator.memory_bytes - BASELINE.high_bytes
+        return ceil_fraction(accelerator.memory_bytes * self.utilization)
+
     def _try(self, placement: Placement) -> Fit | Miss:
         launch = self.launch(placement)
-        outside = self._outside_miss(launch, placement)
+        outside = self._outside_miss(placement)
         if outside is not None:
             return outside
         wanted = self.serving.max_model_len
@@ -264,17 +274,20 @@ class Search:
             placement=placement, launch=launch, max_model_len=length, concurrency=capacity.max_concurrency
         )
 
-    def _outside_miss(self, launch: Launch, placement: Placement) -> Miss | None:
+    def _outside_miss(self, placement: Placement) -> Miss | None:
         """What stands outside the budget: memory in use before vLLM looks, and the pass of weights in 16 bits."""
         memory = placement.accelerator.memory_bytes
-        if memory - launch.usable_bytes < BASELINE.high_bytes:
+        requested = ceil_fraction(
+            memory * self.utilization
+        )  # must be free at start-up, whatever is used later
+        if memory - requested < BASELINE.high_bytes:
             most = (memory - BASELINE.high_bytes) * 100 // memory
             return Miss(
                 reason=RefusalReason.DOES_NOT_FIT,
                 problem=f"gpuMemoryUtilization {float(self.utilization):g}, beside what the driver and CUDA take before "
                 f"vLLM looks (set {most / 100:.2f} or less),",
                 placement=placement,
-                needed_bytes=launch.usable_bytes + BASELINE.high_bytes,
+                needed_bytes=requested + BASELINE.high_bytes,
                 available_bytes=memory,
             )
         if not placement.precision.online:
@@ -300,6 +313,8 @@ class Search:
     def _too_small(self, launch: Launch, placement: Placement, shorter: int) -> Miss:
         wanted = self.serving.max_model_len
         length = wanted or self.useful_tokens
+        if self.serving.kv_cache_memory_bytes is not None:
+            return _given_too_small(launch, placement, self.serving.kv_cache_memory_bytes, length, shorter)
         needed, _ = launch.needed_bytes(length)
         reason = RefusalReason.CONTEXT_TOO_LONG if wanted and shorter else RefusalReason.DOES_NOT_FIT
         return Miss(
@@ -310,6 +325,33 @@ class Search:
             available_bytes=launch.usable_bytes,
             shorter=shorter,
         )
+
+
+def _given_too_small(
+    launch: Launch, placement: Placement, given_bytes: int, length: int, shorter: int
+) -> Miss:
+    """A KV space that the card has no room for, or one that is too small for the length."""
+    if not launch.has_room(shorter or 1):
+        return Miss(
+            reason=RefusalReason.DOES_NOT_FIT,
+            problem=f"kvCacheMemory {format_gib(given_bytes)}, which stands beside weights, activations and graphs,",
+            placement=placement,
+            needed_bytes=given_bytes + launch.fullest_bytes(shorter or 1),
+            available_bytes=launch.usable_bytes,
+        )
+    in_flight = launch.limits(length).in_flight_tokens
+    needed = max(
+        launch.layout.need_bytes(length, in_flight, stage) for stage in range(launch.pipeline_parallel_size)
+    )
+    wanted = launch.serving.max_model_len
+    return Miss(
+        reason=RefusalReason.CONTEXT_TOO_LONG if wanted and shorter else RefusalReason.DOES_NOT_FIT,
+        problem=f"a context of {length} tokens in the given kvCacheMemory",
+        placement=placement,
+        needed_bytes=needed,
+        available_bytes=given_bytes,
+        shorter=shorter,
+    )
 
 
 def _best(fits: list[Fit]) -> Fit:

@@ -17,6 +17,7 @@ class Serving:
         engine_version: vLLM's release; defaults and overheads differ by gigabytes between releases.
         gpus: GPUs per replica, if fixed.
         max_nodes: how many nodes one replica may span.
+        kv_cache_memory_bytes: of each GPU (of the host on CPU) for the KV cache; the engine takes it as given.
         min_gpu_memory_bytes: cards below it are not considered.
         tensor_parallel_size: 0 means CPU only.
     """
@@ -31,6 +32,7 @@ class Serving:
     max_num_batched_tokens: int | None = None
     enable_chunked_prefill: bool | None = None
     cpu_offload_bytes: int = 0
+    kv_cache_memory_bytes: int | None = None
     tensor_parallel_size: int | None = None
     pipeline_parallel_size: int | None = None
     gpus: int | None = None

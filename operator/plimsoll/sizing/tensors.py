@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.layers import kv_heads_per_rank
-from plimsoll.units import round_up
+from plimsoll.units import ceil_div, round_up
 
 if TYPE_CHECKING:
     from plimsoll.sizing.quantization import Quantization
@@ -23,6 +23,8 @@ class Sharding(StrEnum):
     COLUMN = "column"  # output features / tp
     ROW = "row"  # input features / tp
     KV_COLUMN = "kv column"  # output features / tp by whole KV heads, copied when tp exceeds them
+    GROUPS = "groups"  # output features / tp by whole groups of Mamba 2, which tp must divide
+    HEADS = "heads"  # output features / tp where whole heads divide, else whole on every rank
     VOCAB = "vocab"  # rows padded to a multiple of 64, then / tp
 
 
@@ -37,6 +39,10 @@ class Tensor:
         kv_heads: for KV_COLUMN, the heads that the rows hold.
         quantized: the checkpoint's quantization applies to it.
         element_bytes: of a tensor with a dtype of its own; None is the model's dtype.
+        expert: routed; expert parallelism gives each rank whole ones.
+        own: a quantization of this tensor alone, in a checkpoint that mixes them.
+        partitions: outputs that the engine scales apart in one fused layer.
+        follows: fused behind the tensor before it, in one layer of the engine.
     """
 
     name: str
@@ -47,27 +53,55 @@ class Tensor:
     kv_heads: int | None = None
     quantized: bool = False
     element_bytes: int | None = None
+    expert: bool = False
+    follows: bool = False
+    own: Quantization | None = None
+    partitions: int = 1
 
     def rank_shape(self, tensor_parallel_size: int) -> tuple[int, int]:
         """Rows and columns on one rank; divisibility is checked by `weights.tensor_parallel_problem`."""
         match self.sharding:
-            case Sharding.COLUMN:
+            case Sharding.COLUMN | Sharding.GROUPS:
                 return self.rows // tensor_parallel_size, self.columns
             case Sharding.ROW:
                 return self.rows, self.columns // tensor_parallel_size
             case Sharding.KV_COLUMN:
                 heads = self.kv_heads or 1
                 return self.rows // heads * kv_heads_per_rank(heads, tensor_parallel_size), self.columns
+            case Sharding.HEADS:
+                divides = (self.kv_heads or 1) % tensor_parallel_size == 0
+                return self.rows // (tensor_parallel_size if divides else 1), self.columns
             case Sharding.VOCAB:
                 return round_up(self.rows, VOCAB_PADDING) // tensor_parallel_size, self.columns
             case Sharding.REPLICATED:
                 return self.rows, self.columns
 
     def rank_bytes(
-        self, tensor_parallel_size: int, element_bytes: int, quantization: Quantization | None
+        self,
+        tensor_parallel_size: int,
+        element_bytes: int,
+        quantization: Quantization | None,
+        *,
+        expert_parallel: bool = False,
+        expert_multiple: int = 1,
     ) -> int:
-        """Bytes on one rank, scales and zero points included."""
-        rows, columns = self.rank_shape(tensor_parallel_size)
+        """Bytes on one rank, scales and zero points included.
+
+        Args:
+            tensor_parallel_size: ranks that share the tensor.
+            element_bytes: of the model's dtype.
+            quantization: of the checkpoint, for tensors that it means.
+            expert_parallel: each rank has whole experts; the result is the fullest rank's.
+            expert_multiple: what the kernel rounds the width of an expert in 16 bits to.
+        """
+        whole = self.expert and expert_parallel
+        copies = ceil_div(self.copies, tensor_parallel_size) if whole else self.copies
+        rows, columns = self.rank_shape(1 if whole else tensor_parallel_size)
+        quantization = self.own or quantization
         if self.quantized and quantization is not None:
-            return self.copies * quantization.linear_bytes(rows, columns, element_bytes)
-        return self.copies * rows * columns * (self.element_bytes or element_bytes)
+            return copies * quantization.tensor_bytes(self, rows, columns, element_bytes)
+        if self.expert and self.sharding is Sharding.COLUMN:
+            rows = round_up(rows, expert_multiple)
+        elif self.expert:
+            columns = round_up(columns, expert_multiple)
+        return copies * rows * columns * (self.element_bytes or element_bytes)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.quantization import WeightFormat
+from plimsoll.sizing.quantization import NVFP4_GROUP, WeightFormat
 from plimsoll.sizing.tensors import VOCAB_PADDING, Sharding, Tensor
 from plimsoll.units import round_up
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from plimsoll.sizing.model import Layer, ModelShape
     from plimsoll.sizing.quantization import Quantization
 
 # vLLM 0.33.0, attention/layer.py: q, k, v and prob scale, float32 buffers of each attention layer.
 ATTENTION_BUFFER_BYTES: Final = 4 * 4
+_GPTQ_TILE: Final = 64
+_MAP_ENTRY_BYTES: Final = 4
 _POST_LOAD_BYTES: Final = 2  # absorbed MLA weights are kept in 16 bits
 
 
@@ -61,24 +65,39 @@ def rank_weights(
     pipeline_parallel_size: int,
     element_bytes: int,
     quantization: Quantization | None,
+    *,
+    expert_parallel: bool = False,
+    expert_multiple: int = 1,
 ) -> tuple[RankWeights, ...]:
-    """What a rank of each pipeline stage holds; the ranks of one stage are alike."""
+    """What a rank of each pipeline stage holds; the ranks of one stage are alike, the first has most experts."""
     stages = stage_layers(len(shape.layers), pipeline_parallel_size)
-    by_layer = _bytes_by_layer(shape, tensor_parallel_size, element_bytes, quantization)
+
+    def size(tensor: Tensor) -> int:
+        return tensor.rank_bytes(
+            tensor_parallel_size,
+            element_bytes,
+            quantization,
+            expert_parallel=expert_parallel,
+            expert_multiple=expert_multiple,
+        )
+
+    by_layer = _bytes_by_layer(shape, quantization, size)
     last = len(stages) - 1
     result = []
     for stage, (first, end) in enumerate(stages):
         outside = _outside(shape, is_first=stage == 0, is_last=stage == last)
         in_layers = sum(by_layer[first:end])
-        parameters = in_layers + sum(
-            tensor.rank_bytes(tensor_parallel_size, element_bytes, None) for tensor in outside
-        )
-        table = 0 if shape.rope is None else shape.rope.table_bytes(element_bytes)
+        parameters = in_layers + sum(map(size, outside))
+        held = shape.layers[first:end]
+        buffers = _buffer_bytes(shape, held, tensor_parallel_size, element_bytes)
+        buffers += shape.tower_buffer_bytes if stage == 0 else 0
+        if expert_parallel:
+            buffers += sum(map(_expert_map_bytes, held))
         result.append(
             RankWeights(
                 layers=(first, end),
                 parameter_bytes=parameters,
-                buffer_bytes=table + shape.buffer_bytes + (end - first) * ATTENTION_BUFFER_BYTES,
+                buffer_bytes=buffers,
                 layer_bytes=in_layers,
                 post_load_bytes=(end - first) * _absorbed_bytes(shape, tensor_parallel_size, quantization),
             )
@@ -89,6 +108,8 @@ def rank_weights(
 def _outside(shape: ModelShape, *, is_first: bool, is_last: bool) -> tuple[Tensor, ...]:
     """Tensors beside the layers on one stage; a tied embedding is held by the first and the last."""
     tensors = shape.every_stage
+    if is_first:
+        tensors += shape.tower
     if is_first or (is_last and shape.tied_embeddings):
         tensors += shape.first_stage
     if is_last:
@@ -98,8 +119,27 @@ def _outside(shape: ModelShape, *, is_first: bool, is_last: bool) -> tuple[Tenso
     return tensors
 
 
+def _buffer_bytes(
+    shape: ModelShape, layers: tuple[Layer, ...], tensor_parallel_size: int, element_bytes: int
+) -> int:
+    """Rotary tables, scalars of attention, and what else is no parameter, on one stage."""
+    tables = sum(rope.table_bytes(element_bytes) for rope in (shape.rope, *shape.other_ropes) if rope)
+    scalars = sum(layer.attentions for layer in layers) * ATTENTION_BUFFER_BYTES
+    own = sum(
+        tensor.rank_bytes(tensor_parallel_size, element_bytes, None)
+        for layer in layers
+        for tensor in layer.buffers
+    )
+    return tables + scalars + own + shape.buffer_bytes
+
+
+def _expert_map_bytes(layer: Layer) -> int:
+    """With expert parallelism a routed layer maps each expert to its place on the rank, as int32."""
+    return _MAP_ENTRY_BYTES * max((tensor.copies for tensor in layer.tensors if tensor.expert), default=0)
+
+
 def _bytes_by_layer(
-    shape: ModelShape, tensor_parallel_size: int, element_bytes: int, quantization: Quantization | None
+    shape: ModelShape, quantization: Quantization | None, size: Callable[[Tensor], int]
 ) -> list[int]:
     """Bytes of each layer on one rank; layers that are one object are counted once."""
     # MLA layers have no such scalars among their parameters (seen in vLLM 0.33.0's DeepSeek-V3).
@@ -109,10 +149,7 @@ def _bytes_by_layer(
     def layer_bytes(layer: Layer) -> int:
         key = id(layer)
         if key not in known:
-            known[key] = scales + sum(
-                tensor.rank_bytes(tensor_parallel_size, element_bytes, quantization)
-                for tensor in layer.tensors
-            )
+            known[key] = scales * layer.attentions + sum(map(size, layer.tensors))
         return known[key]
 
     return [layer_bytes(layer) for layer in shape.layers]
@@ -147,6 +184,10 @@ def tensor_parallel_problem(
             problem = _tensor_problem(tensor, size, quantization)
             if problem is not None:
                 return problem
+    for tensor in shape.tower:
+        problem = _tensor_problem(tensor, size, None)
+        if problem is not None:
+            return problem
     vocabulary = round_up(shape.vocab_size, VOCAB_PADDING)
     if vocabulary % size:
         return f"the vocabulary, padded to {vocabulary}, is not divisible by {size}"
@@ -164,7 +205,9 @@ def _tensor_problem(tensor: Tensor, size: int, quantization: Quantization | None
             heads = tensor.kv_heads or 1
             if heads % size and size % heads:
                 return f"{heads} KV heads and {size} ranks do not divide each other"
-        case Sharding.REPLICATED | Sharding.VOCAB:
+        case Sharding.GROUPS:
+            split = tensor.kv_heads or 1
+        case Sharding.REPLICATED | Sharding.VOCAB | Sharding.HEADS:
             return None
     if split % size:
         return f"{tensor.name} has {split} features, not divisible by {size}"
@@ -174,15 +217,27 @@ def _tensor_problem(tensor: Tensor, size: int, quantization: Quantization | None
 
 
 def _quantized_problem(tensor: Tensor, size: int, quantization: Quantization) -> str | None:
-    """Whether the blocks or groups that share a scale stay whole on a rank."""
+    """Whether the blocks or groups that share a scale stay whole on a rank; those of experts need not."""
+    if tensor.expert:
+        return None
     rows, columns = tensor.rank_shape(size)
+    split_inputs = tensor.sharding is Sharding.ROW
     if quantization.weights is WeightFormat.FP8_BLOCK and quantization.block:
         block_rows, block_columns = quantization.block
-        if tensor.sharding is Sharding.ROW and columns % block_columns:
-            return f"{tensor.name} has {columns} inputs per rank, not whole blocks of {block_columns}"
-        if tensor.sharding is not Sharding.ROW and rows % block_rows:
+        if not split_inputs and rows % block_rows:
             return f"{tensor.name} has {rows} outputs per rank, not whole blocks of {block_rows}"
-    group = quantization.group_size
-    if quantization.grouped and group and tensor.sharding is Sharding.ROW and columns % group:
+        if split_inputs and columns % block_columns:
+            return f"{tensor.name} has {columns} inputs per rank, not whole blocks of {block_columns}"
+    group = _whole_group(quantization, columns)
+    if split_inputs and group and columns % group:
         return f"{tensor.name} has {columns} inputs per rank, not whole groups of {group}"
     return None
+
+
+def _whole_group(quantization: Quantization, columns: int) -> int | None:
+    """The group that a rank may not cut; GPTQ's kernel pads a tile that a rank cuts."""
+    if quantization.weights is WeightFormat.NVFP4:
+        return NVFP4_GROUP
+    if quantization.weights is WeightFormat.GPTQ and columns % _GPTQ_TILE == 0:
+        return None
+    return quantization.group_size if quantization.grouped else None

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Final
 
 from plimsoll.sizing.checked import MAX_HEADS, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH, Config
+from plimsoll.sizing.checkpoint import quantization_from_config
+from plimsoll.sizing.families.parts import whole_on_every_stage
 from plimsoll.sizing.layers import FullAttention
 from plimsoll.sizing.model import Layer, ModelShape
 from plimsoll.sizing.outside import decoder_dtype, embedding
-from plimsoll.sizing.quantization import quantization_from_config
 from plimsoll.sizing.tensors import Sharding, Tensor
 
 _POSITION_OFFSET: Final = 2  # OPTLearnedPositionalEmbedding keeps two rows for padding
@@ -34,7 +35,7 @@ def opt_shape(config: Config, architecture: str, model_type: str) -> ModelShape:
         cache=FullAttention(num_kv_heads=heads, head_size=hidden // heads),
         tensors=_layer(hidden, ffn),
     )
-    return ModelShape(
+    shape = ModelShape(
         architecture=architecture,
         model_type=model_type,
         dtype=decoder_dtype(config),
@@ -45,12 +46,13 @@ def opt_shape(config: Config, architecture: str, model_type: str) -> ModelShape:
         num_attention_heads=heads,
         layers=(layer,) * layers,
         first_stage=(embedding("embed_tokens", vocab, width),),
-        last_stage=(),
-        every_stage=_outside(config, hidden, width, positions),
+        last_stage=_outside(config, hidden, width, positions),
+        every_stage=(),
         tied_embeddings=config.flag("tie_word_embeddings", default=True),
         rope=None,
         max_model_len=positions,
     )
+    return whole_on_every_stage(shape)
 
 
 def _outside(config: Config, hidden: int, width: int, positions: int) -> tuple[Tensor, ...]:
@@ -91,3 +93,6 @@ def _layer(hidden: int, ffn: int) -> tuple[Tensor, ...]:
         for name in (norm, f"{norm}.bias")
     )
     return (*columns, *rows, *column_biases, *row_biases, *norms)
+
+
+FAMILIES: Final = {"OPTForCausalLM": (opt_shape, ("opt",))}

@@ -1,14 +1,14 @@
-"""DeepSeek V2 and V3: multi-head latent attention and routed experts."""
+"""DeepSeek V2 to V3.2, Kimi K2 and GLM 5: multi-head latent attention and routed experts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.checked import MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH, Config
-from plimsoll.sizing.layers import MultiHeadLatent
-from plimsoll.sizing.model import Layer, MixtureOfExperts, ModelShape
+from plimsoll.sizing.checkpoint import quantization_from_config
+from plimsoll.sizing.layers import MultiHeadLatent, SparseIndexer
+from plimsoll.sizing.model import AttentionKernels, Layer, MixtureOfExperts, ModelShape
 from plimsoll.sizing.outside import decoder_dtype, embedding, gated_mlp, needs_expert_support
-from plimsoll.sizing.quantization import quantization_from_config
 from plimsoll.sizing.rope import rope_from_config
 from plimsoll.sizing.tensors import Sharding, Tensor
 
@@ -17,26 +17,25 @@ if TYPE_CHECKING:
 
 _WAY_OUT: Final = "use DeepSeek V2, V3 or R1 as published, or a model of another architecture"
 _FLOAT32_BYTES: Final = 4
+_SPARSE_TYPES: Final = ("deepseek_v32", "glm_moe_dsa")
 
 
 def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelShape:
     """Layers and tensors of a DeepSeek V2 or V3 model (vLLM 0.33.0, model_executor/models/deepseek_v2.py)."""
-    if config.values.get("index_topk") is not None:
-        raise config.refuse("index_topk", "sparse attention is not one that can be sized", _WAY_OUT)
+    sparse = _sparse(config, model_type)
     hidden = config.integer("hidden_size", maximum=MAX_WIDTH)
     heads = config.integer("num_attention_heads", maximum=MAX_HEADS)
     vocab = config.integer("vocab_size", maximum=MAX_WIDTH)
     intermediate = config.integer("intermediate_size", maximum=MAX_WIDTH)
     quantization = quantization_from_config(config)
     experts = _experts(config)
-    needs_expert_support(config, quantization.weights if quantization and experts else None)
-    cache = MultiHeadLatent(
-        kv_lora_rank=config.integer("kv_lora_rank", maximum=MAX_WIDTH),
-        qk_rope_head_dim=config.integer("qk_rope_head_dim", maximum=MAX_WIDTH),
+    needs_expert_support(
+        config, quantization.weights if quantization and experts else None, model_type=model_type
     )
+    cache = _latent(config, packed_fp8=sparse is not None)
     longest = config.integer("max_position_embeddings", maximum=MAX_TOKENS)
     rope = rope_from_config(config, rotary_dim=cache.qk_rope_head_dim, max_position_embeddings=longest)
-    attention = _attention(config, hidden, heads, cache)
+    attention = (*_attention(config, hidden, heads, cache), *_indexer(config, hidden, sparse))
     dense = gated_mlp("mlp", hidden, intermediate)
     routed = dense if experts is None else _routed(config, hidden, experts)
     up_rows = next(tensor.rows for tensor in attention if tensor.name == "self_attn.kv_b_proj")
@@ -49,7 +48,8 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
         intermediate_size=intermediate,
         vocab_size=vocab,
         num_attention_heads=heads,
-        layers=_stack(config, cache, attention, dense=dense, routed=routed),
+        layers=_stack(config, cache, attention, dense=dense, routed=routed, sparse=sparse),
+        kernels=AttentionKernels(sparse=sparse is not None),
         first_stage=(embedding("embed_tokens", vocab, hidden),),
         last_stage=(Tensor(name="norm", rows=hidden),),
         every_stage=(),
@@ -62,6 +62,14 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
     )
 
 
+def _latent(config: Config, *, packed_fp8: bool) -> MultiHeadLatent:
+    return MultiHeadLatent(
+        kv_lora_rank=config.integer("kv_lora_rank", maximum=MAX_WIDTH),
+        qk_rope_head_dim=config.integer("qk_rope_head_dim", maximum=MAX_WIDTH),
+        packed_fp8=packed_fp8,
+    )
+
+
 def _stack(
     config: Config,
     cache: MultiHeadLatent,
@@ -69,6 +77,7 @@ def _stack(
     *,
     dense: tuple[Tensor, ...],
     routed: tuple[Tensor, ...],
+    sparse: SparseIndexer | None,
 ) -> tuple[Layer, ...]:
     """The layers in order: the first ones with a dense MLP, then every n-th with routed experts."""
     layers = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
@@ -77,9 +86,35 @@ def _stack(
     return tuple(
         Layer(
             cache=cache,
+            extra_caches=() if sparse is None else (sparse,),
             tensors=(*attention, *(routed if index >= first_routed and index % every == 0 else dense)),
         )
         for index in range(layers)
+    )
+
+
+def _sparse(config: Config, model_type: str) -> SparseIndexer | None:
+    """The indexer of sparse attention; DeepSeek V2 and V3 have none."""
+    if model_type not in _SPARSE_TYPES:
+        if config.values.get("index_topk") is not None:
+            raise config.refuse("index_topk", f"sparse attention is not a part of {model_type}", _WAY_OUT)
+        return None
+    config.integer("index_topk", maximum=MAX_TOKENS)
+    return SparseIndexer(head_size=config.integer("index_head_dim", maximum=MAX_WIDTH))
+
+
+def _indexer(config: Config, hidden: int, sparse: SparseIndexer | None) -> tuple[Tensor, ...]:
+    """Replicated projections of the index keys and their weights, and a norm in float32."""
+    if sparse is None:
+        return ()
+    heads = config.integer("index_n_heads", maximum=MAX_HEADS)
+    queries = config.integer("q_lora_rank", maximum=MAX_WIDTH)
+    size = sparse.head_size
+    name = "self_attn.indexer"
+    return (
+        _linear(f"{name}.wq_b", heads * size, queries, Sharding.REPLICATED),
+        Tensor(name=f"{name}.wk_weights_proj", rows=size + heads, columns=hidden),
+        Tensor(name=f"{name}.k_norm", rows=2 * size, element_bytes=_FLOAT32_BYTES),
     )
 
 
@@ -156,3 +191,11 @@ def _routed(config: Config, hidden: int, experts: MixtureOfExperts) -> tuple[Ten
         )
         tensors = (*tensors, bias)
     return tensors
+
+
+FAMILIES: Final = {
+    "DeepseekV2ForCausalLM": (deepseek_shape, ("deepseek_v2",)),
+    "DeepseekV3ForCausalLM": (deepseek_shape, ("deepseek_v3", "kimi_k2")),
+    "DeepseekV32ForCausalLM": (deepseek_shape, ("deepseek_v32",)),
+    "GlmMoeDsaForCausalLM": (deepseek_shape, ("glm_moe_dsa",)),
+}

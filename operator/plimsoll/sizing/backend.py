@@ -1,0 +1,124 @@
+"""What a card and an engine release make of a model's caches: block size, packed formats, states and windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.engine import block_size
+from plimsoll.sizing.layers import (
+    ChunkedLocal,
+    FullAttention,
+    MultiHeadLatent,
+    RecurrentState,
+    SlidingWindow,
+)
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.accelerators import Accelerator
+    from plimsoll.sizing.engine import EngineVersion
+    from plimsoll.sizing.layers import CacheKind
+    from plimsoll.sizing.model import AttentionKernels, ModelShape
+
+# Sources: vLLM 0.33.0, platforms/cuda.py and v1/attention/backends; memory by release from the released wheels.
+_HYBRID_PREFIX_CACHING: Final = (0, 26, 0)  # on by default for models with states
+_STATE_CHECKPOINTS: Final = (0, 29, 0)
+_DELTA_ALIGNMENT: Final = (0, 33, 0)
+_DELTA_CHUNK: Final = 64  # FlashInfer's prefill kernel of gated delta nets
+_WIDE_BLOCK: Final = 64
+_WIDE_HEADS: Final = (256, 512)  # of Gemma 3 and 4, whose image masks need a composite of two kernels
+_WIDEST_HEAD: Final = 512
+_HOPPER: Final = 9
+_BLACKWELL: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """How the engine keeps caches.
+
+    Attributes:
+        prefix_caching: None is the release's default.
+        hybrid_manager: off, windows beside full attention are kept in full.
+    """
+
+    prefix_caching: bool | None = None
+    hybrid_manager: bool = True
+
+
+DEFAULT_CACHES: Final = CacheOptions()
+
+
+def kernel_block_size(
+    shape: ModelShape, version: EngineVersion, accelerator: Accelerator | None, *, fp8_cache: bool
+) -> int:
+    """Tokens of a block that every attention backend of the model takes on this card."""
+    kernels = shape.kernels
+    generation = None if accelerator is None else accelerator.compute_capability[0]
+    if generation is not None and (kernels.sparse or _is_wide(kernels, generation, fp8_cache=fp8_cache)):
+        return _WIDE_BLOCK
+    return block_size(
+        version,
+        accelerator,
+        latent_attention=shape.latent_up_projection is not None,
+        fp8_cache=fp8_cache,
+    )
+
+
+def _is_wide(kernels: AttentionKernels, generation: int, *, fp8_cache: bool) -> bool:
+    if generation == _BLACKWELL:
+        return kernels.prefix_masks and kernels.largest_head in _WIDE_HEADS
+    return generation == _HOPPER and fp8_cache and kernels.largest_head == _WIDEST_HEAD
+
+
+def caches_on(
+    shape: ModelShape,
+    version: EngineVersion,
+    accelerator: Accelerator | None,
+    options: CacheOptions = DEFAULT_CACHES,
+) -> tuple[tuple[CacheKind, ...], ...]:
+    """The caches of each layer, as this card and this release keep them."""
+    prefix_caching = options.prefix_caching
+    if prefix_caching is None:
+        prefix_caching = version.at_least(_HYBRID_PREFIX_CACHING)
+    generation = 0 if accelerator is None else accelerator.compute_capability[0]
+    kinds = {cache for layer in shape.layers for cache in layer.caches}
+    in_full = not options.hybrid_manager and any(isinstance(kind, FullAttention) for kind in kinds)
+    made = {
+        kind: _made(kind, version, generation, prefix_caching=prefix_caching, in_full=in_full)
+        for kind in kinds
+    }
+    return tuple(tuple(made[cache] for cache in layer.caches) for layer in shape.layers)
+
+
+def _made(
+    kind: CacheKind, version: EngineVersion, generation: int, *, prefix_caching: bool, in_full: bool
+) -> CacheKind:
+    match kind:
+        case RecurrentState():
+            return _state(kind, version, generation, prefix_caching=prefix_caching)
+        case MultiHeadLatent():
+            return replace(kind, packed_fp8=kind.packed_fp8 and generation == _HOPPER)
+        case SlidingWindow() | ChunkedLocal() if in_full:
+            return FullAttention(num_kv_heads=kind.num_kv_heads, head_size=kind.head_size)
+        case _:
+            return kind
+
+
+def _state(
+    kind: RecurrentState, version: EngineVersion, generation: int, *, prefix_caching: bool
+) -> RecurrentState:
+    """Checkpoints inside a prefill: Mamba 2 everywhere, gated delta nets where FlashInfer's kernel runs."""
+    by_kernel = kind.alignment > 1
+    keeps = (
+        prefix_caching
+        and kind.checkpoints > 0
+        and version.at_least(_STATE_CHECKPOINTS)
+        and (not by_kernel or generation in (_HOPPER, _BLACKWELL))
+    )
+    aligned = keeps and by_kernel and version.at_least(_DELTA_ALIGNMENT)
+    return replace(
+        kind,
+        per_block=prefix_caching,
+        checkpoints=kind.checkpoints if keeps else 0,
+        alignment=_DELTA_CHUNK if aligned else 1,
+    )

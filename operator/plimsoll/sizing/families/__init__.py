@@ -1,0 +1,1 @@
+"""One module per family of architectures: from a config to layers and tensors."""

@@ -1,0 +1,239 @@
+"""Modules that a quantized checkpoint leaves in 16 bits, as each method names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.errors import UnsupportedModelError
+from plimsoll.sizing.tensors import Sharding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from plimsoll.sizing.model import Layer, ModelShape
+    from plimsoll.sizing.quantization import Quantization
+
+# Sources: vLLM 0.33.0, layers/quantization/utils/quant_utils.py (is_layer_skipped), modelopt.py (is_layer_excluded),
+# compressed_tensors/utils.py (should_ignore_layer) and utils/gptq_utils.py.
+_WAY_OUT: Final = "name whole modules there, or use a build that quantizes all linear layers alike"
+_NEVER_QUANTIZED: Final = ("lm_head", "model.embed_tokens", "re:.*lm_head")
+# Where the layers of the text stand in a checkpoint with other parts beside it.
+_TEXT_PREFIXES: Final = ("model.language_model.model.", "model.language_model.", "language_model.model.")
+_TOWER_WORDS: Final = ("visual", "vision", "vit", "audio", "embed_vision", "multi_modal_projector", "mlp1")
+_BY_SUBSTRING: Final = ("awq", "modelopt")
+_MAX_ENTRIES: Final = 2**16
+_MAX_PATTERN: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of the list in a form that takes linear time to match.
+
+    Attributes:
+        pieces: literal text between wildcards, a null for any one character.
+        open_start, open_end: other text may stand before and behind.
+    """
+
+    pieces: tuple[str, ...]
+    open_start: bool
+    open_end: bool
+
+    def matches(self, name: str) -> bool:
+        """Whether the entry means this module."""
+        position = 0
+        for index, piece in enumerate(self.pieces):
+            found = _find(name, piece, position)
+            if found < 0 or (index == 0 and not self.open_start and found != 0):
+                return False
+            position = found + len(piece)
+        if self.open_end or position == len(name):
+            return True
+        last = self.pieces[-1] if self.pieces else ""
+        start = len(name) - len(last)
+        return (
+            (len(self.pieces) > 1 or self.open_start)
+            and start >= position - len(last)
+            and _at(name, last, start)
+        )
+
+
+def _at(name: str, piece: str, start: int) -> bool:
+    return len(name) - start >= len(piece) and all(
+        wanted in ("\0", name[start + offset]) for offset, wanted in enumerate(piece)
+    )
+
+
+def _find(name: str, piece: str, start: int) -> int:
+    if "\0" not in piece:
+        return name.find(piece, start)
+    return next((at for at in range(start, len(name) - len(piece) + 1) if _at(name, piece, at)), -1)
+
+
+def skip_modules(shape: ModelShape) -> ModelShape:
+    """Take the modules that the checkpoint leaves in 16 bits out of its quantization.
+
+    Raises:
+        UnsupportedModelError: an entry that may mean some of the quantized layers, in a way not understood.
+    """
+    quantization = shape.quantization
+    if quantization is None:
+        return shape
+    entries = tuple(entry for entry in quantization.skipped if entry not in _NEVER_QUANTIZED)
+    if shape.tower and quantization.modules:
+        if any(word in name for name in quantization.modules for word in _TOWER_WORDS):
+            raise _refusal("quantized_layers", "a quantized encoder beside the text cannot be sized")
+    elif shape.tower and not any(word in entry for entry in entries for word in _TOWER_WORDS):
+        raise _refusal(
+            list(entries)[:3], "an encoder beside the text that may be quantized too cannot be sized"
+        )
+    if not entries and not quantization.modules:
+        return shape
+    if len(entries) > _MAX_ENTRIES:
+        raise _refusal(len(entries), f"more than {_MAX_ENTRIES} entries are not read")
+    if quantization.modules:
+        return _mixed(shape, quantization.modules)
+    skips = _Skips(quantization.method, entries)
+    return replace(shape, layers=tuple(skips.apply(index, layer) for index, layer in enumerate(shape.layers)))
+
+
+def _refusal(value: object, problem: str) -> UnsupportedModelError:
+    return UnsupportedModelError("quantization_config", value, problem, _WAY_OUT)
+
+
+def _mixed(shape: ModelShape, modules: Mapping[str, Quantization]) -> ModelShape:
+    """Each module in the format that the checkpoint names for it, the others in 16 bits."""
+    by_name = {_canonical(name): method for name, method in modules.items()}
+    layers = tuple(_mixed_layer(index, layer, by_name) for index, layer in enumerate(shape.layers))
+    shape = replace(shape, layers=layers)
+    output = by_name.get("lm_head")
+    if output is None:
+        return shape
+    if shape.tied_embeddings or not any(tensor.sharding is Sharding.VOCAB for tensor in shape.last_stage):
+        raise _refusal("lm_head", "a quantized output layer of this model is not one that can be sized")
+    last = tuple(
+        replace(tensor, quantized=True, own=output) if tensor.sharding is Sharding.VOCAB else tensor
+        for tensor in shape.last_stage
+    )
+    return replace(shape, last_stage=last)
+
+
+def _mixed_layer(index: int, layer: Layer, by_name: Mapping[str, Quantization]) -> Layer:
+    kept = []
+    fused: Quantization | None = None
+    for tensor in layer.tensors:
+        if not tensor.quantized:
+            kept.append(tensor)
+            continue
+        name = f"model.layers.{index}.{tensor.name}"
+        if tensor.expert:
+            raise _refusal(name, "experts in mixed precision are not ones that can be sized")
+        own = by_name.get(name)
+        if tensor.follows and own != fused:
+            raise _refusal(name, "vLLM fuses it with a projection that is kept otherwise")
+        fused = own
+        kept.append(replace(tensor, quantized=own is not None, own=own))
+    return replace(layer, tensors=tuple(kept))
+
+
+class _Skips:
+    """The list of one checkpoint, ordered so that each layer sees only what may mean it."""
+
+    def __init__(self, method: str, entries: Iterable[str]) -> None:
+        self.method = method
+        self.exact: set[str] = set()
+        self.by_layer: dict[str, list[_Entry]] = {}
+        self.anywhere: list[_Entry] = []
+        for entry in entries:
+            self._add(_canonical(entry))
+
+    def _add(self, entry: str) -> None:
+        if self.method == "compressed-tensors" and entry.startswith("re:"):
+            self.anywhere.append(_regular_expression(entry.removeprefix("re:")))
+        elif self.method == "gptq":
+            self.anywhere.append(_regular_expression(entry))
+        elif entry.startswith("re:"):
+            raise _refusal(entry, "this pattern of modules to leave unquantized is not understood")
+        elif self.method in _BY_SUBSTRING or "*" in entry:
+            wild = self.method != "awq" and any(mark in entry for mark in "*?[")
+            self._add_pattern(
+                entry, _wildcard(entry) if wild else _Entry((entry,), open_start=True, open_end=True)
+            )
+        else:
+            self.exact.add(entry)
+
+    def _add_pattern(self, text: str, entry: _Entry) -> None:
+        parts = text.split(".")
+        of_a_layer = text.startswith("model.layers.") and len(parts) > 3 and parts[2].isdigit()  # noqa: PLR2004
+        if of_a_layer:
+            self.by_layer.setdefault(parts[2], []).append(entry)
+        else:
+            self.anywhere.append(entry)
+
+    def apply(self, index: int, layer: Layer) -> Layer:
+        """The layer with what is skipped in 16 bits; fused projections must agree."""
+        patterns = (*self.by_layer.get(str(index), ()), *self.anywhere)
+        kept = []
+        fused: bool | None = None
+        for tensor in layer.tensors:
+            if not tensor.quantized:
+                kept.append(tensor)
+                continue
+            skipped = self._means(f"model.layers.{index}.{tensor.name}", patterns, expert=tensor.expert)
+            if tensor.follows and fused is not None and skipped != fused:
+                raise _refusal(
+                    f"model.layers.{index}.{tensor.name}",
+                    "vLLM fuses it with a projection that is kept otherwise",
+                )
+            fused = skipped
+            kept.append(replace(tensor, quantized=False) if skipped else tensor)
+        return layer if tuple(kept) == layer.tensors else replace(layer, tensors=tuple(kept))
+
+    def _means(self, name: str, patterns: Iterable[_Entry], *, expert: bool) -> bool:
+        if expert:  # the engine asks for the module that holds all experts
+            name = name.rpartition(".")[0]
+        parts = name.split(".")
+        whole = any(".".join(parts[:end]) in self.exact for end in range(1, len(parts) + 1))
+        return whole or any(pattern.matches(name) for pattern in patterns)
+
+
+def _canonical(entry: str) -> str:
+    for prefix in _TEXT_PREFIXES:
+        if entry.startswith(prefix):
+            return "model." + entry.removeprefix(prefix)
+    return entry
+
+
+def _wildcard(entry: str) -> _Entry:
+    """A shell pattern with `*` only.
+
+    Raises:
+        UnsupportedModelError: other wildcards.
+    """
+    if any(mark in entry for mark in "?[]") or not fnmatchcase(entry.replace("*", ""), entry):
+        raise _refusal(entry, "this pattern of modules to leave unquantized is not understood")
+    pieces = entry.split("*")
+    return _Entry(
+        tuple(piece for piece in pieces if piece), open_start=not pieces[0], open_end=not pieces[-1]
+    )
+
+
+def _regular_expression(text: str) -> _Entry:
+    """A regular expression of names, `.` and `.*`, matched from the start as vLLM does.
+
+    Raises:
+        UnsupportedModelError: anything else in it.
+    """
+    body = text.removeprefix("^")
+    closed = body.endswith("$")
+    body = body.removesuffix("$")
+    plain = body.replace(".*", "\1").replace("\\.", "\2").replace(".", "\0").replace("\2", ".")
+    if len(text) > _MAX_PATTERN or not plain.isascii() or any(mark in plain for mark in "\\*+?()[]{}|^$"):
+        raise _refusal(text[:_MAX_PATTERN], "this pattern of modules to leave unquantized is not understood")
+    pieces = plain.split("\1")
+    return _Entry(
+        tuple(piece for piece in pieces if piece),
+        open_start=not pieces[0],
+        open_end=not closed or not pieces[-1],
+    )
