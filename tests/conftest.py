@@ -1,4 +1,4 @@
-"""What all tests share: golden files."""
+"""What all tests share: golden files, and examples that are judged by what they do and not by how long."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+# Speed is measured in bench/. A deadline in a test fails on a busy machine and says nothing about the code.
+settings.register_profile("plimsoll", deadline=None)
+settings.load_profile("plimsoll")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -150,5 +150,6 @@ def test_the_columns_are_those_of_the_design() -> None:
         ("CPU", 1),
         ("Memory", 1),
         ("KV tokens", 1),
+        ("Error %", 1),
         ("URL", 1),
     ]

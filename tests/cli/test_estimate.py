@@ -68,6 +68,18 @@ def written(folder: Path, config: dict[str, Any] | str) -> str:
             id="DeepSeek-V3 on two A100",
         ),
         pytest.param("opt-cpu", ("facebook/opt-125m", "--tensor-parallel-size", "0"), 0, id="OPT on CPU"),
+        pytest.param(
+            "mistral-a10-given-cache",
+            (MISTRAL, "--gpu", "A10", "--kv-cache-memory-bytes", "5Gi"),
+            0,
+            id="Mistral 7B on A10 with a given cache",
+        ),
+        pytest.param(
+            "opt-cpu-given-cache",
+            ("facebook/opt-125m", "--tensor-parallel-size", "0", "--kv-cache-memory-bytes", "300M"),
+            0,
+            id="OPT on CPU with a given cache",
+        ),
         pytest.param("mistral-every-gpu", (MISTRAL,), 0, id="Mistral 7B on every GPU"),
     ],
 )
@@ -197,6 +209,9 @@ def test_one_gpu_that_fits_is_enough_among_several() -> None:
         pytest.param("--pipeline-parallel-size", "2", ("pipeline_parallel_size",), 2, id="PP"),
         pytest.param(
             "--gpu-memory-utilization", "0.8", ("engine", "gpu_memory_utilization"), 0.8, id="share"
+        ),
+        pytest.param(
+            "--kv-cache-memory-bytes", "6Gi", ("engine", "kv_cache_memory_bytes"), 6 * 2**30, id="cache"
         ),
         pytest.param("--max-num-seqs", "7", ("engine", "max_num_seqs"), 7, id="sequences"),
         pytest.param(

@@ -60,7 +60,7 @@ EVERYTHING = {
         "maxModelLen": 32768, "apiKeySecretRef": REF,
         "env": [{"name": "A", "value": "b"}, {"name": "C", "valueFrom": {"configMapKeyRef": REF}}],
         "vllm": {
-            "gpuMemoryUtilization": 0.92, "quantization": "awq", "dtype": "bfloat16", "kvCacheDtype": "fp8",
+            "gpuMemoryUtilization": 0.92, "kvCacheMemory": "8Gi", "quantization": "awq", "dtype": "bfloat16", "kvCacheDtype": "fp8",
             "maxNumSeqs": 256, "maxNumBatchedTokens": 8192, "enableChunkedPrefill": True, "cpuOffload": "4Gi",
             "trustRemoteCode": False, "extraArgs": ["--enable-prefix-caching"],
         },
@@ -99,6 +99,7 @@ ACCEPTED = [
     pytest.param({"storage": {"existingClaim": "models", "retain": True}}, id="existing-claim"),
     pytest.param({"test": {"promptfoo": {}}}, id="built-in-suite"),
     pytest.param({"resources": {"test": {"requests": {"cpu": 1}}}}, id="cpu-as-a-number"),
+    pytest.param(vllm(kvCacheMemory=8589934592), id="kv-cache-in-bytes"),
     pytest.param({"replicas": 0}, id="no-replica"),
 ]
 NO_MODEL: Json = {"model": {}}
@@ -136,6 +137,9 @@ REFUSED = [
     pytest.param(vllm(quantization="AWQ 4"), "spec.engine.vllm.quantization", "must be a name of vLLM's, such as awq", id="quantization"),
     pytest.param(vllm(cpuOffload="4GB"), "spec.engine.vllm.cpuOffload", "with a unit, such as 4Gi", id="offload"),
     pytest.param(vllm(cpuOffload=-4), "spec.engine.vllm.cpuOffload", "with a unit, such as 4Gi", id="offload-negative"),
+    pytest.param(vllm(kvCacheMemory="8GB"), "spec.engine.vllm.kvCacheMemory", "with a unit, such as 4Gi", id="kv-cache"),
+    pytest.param(vllm(kvCacheMemory=-1), "spec.engine.vllm.kvCacheMemory", "with a unit, such as 4Gi", id="kv-cache-negative"),
+    pytest.param(vllm(kvCacheMemory=True), "spec.engine.vllm.kvCacheMemory", "must be of type", id="kv-cache-bool"),
     pytest.param(vllm(maxNumSeqs=0), "spec.engine.vllm.maxNumSeqs", "should be greater than or equal to 1", id="seqs"),
     pytest.param({"parallelism": {"tensorParallelSize": -1}}, "spec.parallelism.tensorParallelSize", "should be greater than or equal to 0", id="tp"),
     pytest.param({"parallelism": {"tensorParallelSize": 0, "pipelineParallelSize": 2}}, "spec.parallelism.pipelineParallelSize", "remove pipelineParallelSize", id="cpu-stages"),

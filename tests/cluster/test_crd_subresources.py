@@ -10,6 +10,7 @@ import yaml
 from plimsoll.api.status import (
     Condition,
     DownloadStatus,
+    MeasuredStatus,
     ModelDeploymentStatus,
     PlannedComponents,
     PlannedHardware,
@@ -44,9 +45,11 @@ STATUS = ModelDeploymentStatus(
         gpus=2,
         nodes=1,
         max_model_len=2048,
+        refused_max_model_len=4096,
         limited_by="the model's own length",
         kv_cache_tokens=123456,
         kv_cache_bytes=2**52,
+        kv_cache_blocks=2**40,
         max_concurrency="60.28",
         gpu_memory_utilization="0.92",
         per_gpu=(PlanPart(part="weights", bytes=2**40, low_bytes=0, source="vLLM"),),
@@ -55,6 +58,14 @@ STATUS = ModelDeploymentStatus(
         has_chat_template=False,
         resources=PlannedComponents(download=RESOURCES, server=RESOURCES, test=RESOURCES),
         warnings=("slow",),
+    ),
+    measured=MeasuredStatus(
+        revision="0123456789",
+        version="0.33.0",
+        kv_cache_tokens=123456,
+        blocks=7716,
+        block_size=16,
+        error_percent="+0.00",
     ),
     download=DownloadStatus(bytes=1, total=2, rate="1 MiB/s", eta="2 min"),
     test=TestStatus(passed=1, failed=0, total=1, report="reports/x.json", proven_context=2048, key="a-b"),
@@ -137,7 +148,7 @@ def test_kubectl_shows_the_columns(kubectl: Kubectl, namespace: str) -> None:
     assert header.split() == ["NAME", "MODEL", "READY", "REASON", "GPUS", "CONTEXT", "AGE"]
     assert row.split()[1:6] == ["facebook/opt-125m", "True", "Serving", "2", "2048"]
     wide = kubectl("get", "mdeploy", "-n", namespace, "-o", "wide").stdout.splitlines()[1]
-    assert wide.split()[7:] == ["2", "1", "0123456789", "4", "12Gi", "123456", "http://m.team.svc:8000/v1"]
+    assert wide.split()[7:] == ["2", "1", "0123456789", "4", "12Gi", "123456", "+0.00", "http://m.team.svc:8000/v1"]
 
 
 def test_a_condition_stands_once(kubectl: Kubectl, namespace: str) -> None:

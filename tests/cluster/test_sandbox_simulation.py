@@ -255,7 +255,11 @@ def test_a_server_loads_before_it_is_ready(kubectl: Kubectl, simulated_namespace
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [("crashing-server", "CrashLoopBackOff"), ("image-missing", "ImagePullBackOff")],
+    [
+        ("crashing-server", "CrashLoopBackOff"),
+        ("out-of-memory", "CrashLoopBackOff"),
+        ("image-missing", "ImagePullBackOff"),
+    ],
 )
 def test_a_server_that_fails_shows_what_a_kubelet_shows(
     kubectl: Kubectl, simulated_namespace: str, behaviour: str, reason: str

@@ -128,11 +128,15 @@ async def test_what_is_known_of_a_life_stays_when_the_next_reading_fails(clock):
     assert later == {"p": "why"}
 
 
-async def test_the_logs_of_many_replicas_are_not_all_read(clock):
-    client = Client("a", "b")
+async def test_of_many_pods_the_newest_are_read(clock):
+    client = Client("newest", "newer")
     replicas = [pod(name, **CRASHED) for name in "abcd"]
+    for minute, replica in enumerate(replicas):
+        replica["metadata"]["creationTimestamp"] = f"2026-11-21T10:0{minute}:00Z"
 
-    assert await PodLogs(client, clock).engines(KEY, replicas) == {"a": "a", "b": "b"}
+    found = await PodLogs(client, clock).engines(KEY, replicas)
+
+    assert found == {"d": "newest", "c": "newer"}
 
 
 async def test_progress_is_read_every_half_minute(clock):

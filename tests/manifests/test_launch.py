@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifest_samples import context, cpu_plan, deployment, gpu_plan
 
+from plimsoll.api.status import PlanStatus
 from plimsoll.manifests.launch import FIELD_FLAGS, launch_args, launch_env, owned_flag
 from plimsoll.manifests.revision import download_hash, revision_hash, suite_hash
 from plimsoll.units import GIB
@@ -56,6 +57,7 @@ def test_no_argument_breaks_the_recognition(text: str) -> None:
 def test_every_flag_that_is_rendered_is_owned() -> None:
     vllm = {
         "gpuMemoryUtilization": 0.9,
+        "kvCacheMemory": "8Gi",
         "quantization": "fp8",
         "dtype": "half",
         "kvCacheDtype": "fp8",
@@ -87,6 +89,16 @@ def test_cpu_only_asks_for_whole_gibibytes_of_cache_and_no_parallelism() -> None
 
     assert {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "4"} in launch_env(ctx)
     assert [a for a in launch_args(ctx) if "parallel" in a] == []
+
+
+@pytest.mark.parametrize("plan", [gpu_plan(), cpu_plan()], ids=["gpu", "cpu"])
+def test_a_given_cache_is_rendered_in_bytes_and_nothing_overrules_it(plan: PlanStatus) -> None:
+    ctx = context(deployment(engine={"vllm": {"kvCacheMemory": "1536Mi"}}), plan)
+
+    args = launch_args(ctx)
+
+    assert args[args.index("--kv-cache-memory-bytes") + 1] == "1610612736"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in {variable["name"] for variable in launch_env(ctx)}
 
 
 def test_no_secret_stands_in_arguments_or_values() -> None:

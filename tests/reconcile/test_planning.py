@@ -20,6 +20,7 @@ FULL = {
         "maxModelLen": 4096,
         "vllm": {
             "gpuMemoryUtilization": 0.92,
+            "kvCacheMemory": "8Gi",
             "quantization": "awq",
             "dtype": "half",
             "kvCacheDtype": "fp8",
@@ -40,6 +41,7 @@ def test_every_wish_reaches_sizing_exactly() -> None:
     assert (serving.max_model_len, serving.quantization, serving.dtype) == (4096, "awq", "half")
     assert (serving.kv_cache_dtype, serving.max_num_seqs, serving.max_num_batched_tokens) == ("fp8", 64, 8192)
     assert (serving.enable_chunked_prefill, serving.cpu_offload_bytes) == (True, 4 * 2**30)
+    assert serving.kv_cache_memory_bytes == 8 * 2**30
     assert (serving.tensor_parallel_size, serving.pipeline_parallel_size, serving.gpus) == (2, 2, 4)
     assert serving.min_gpu_memory_bytes == 20 * 2**30
     assert serving.max_nodes == 1

@@ -14,13 +14,22 @@ from world import Script, World
 from plimsoll.api.conditions import Reason
 from plimsoll.manifests import labels
 from plimsoll.reconcile.observed import Identity, Pod
+from plimsoll.reconcile.quoting import quote
 from plimsoll.reconcile.reports import DownloadReport, Progress, TestReport, write
-from plimsoll.reconcile.words import PodWords, quote, trouble_of
+from plimsoll.reconcile.words import PodWords, trouble_of
 
 Json = dict[str, Any]
 
 
 REPORTED = write(DownloadReport(bytes=1, files=1, commit="c", error="The Hub refuses the token; replace it"))
+FULL = write(
+    DownloadReport(
+        bytes=1,
+        files=0,
+        commit="c",
+        error="/models is full (No space left on device): make the volume larger (storage.size).",
+    )
+)
 ERRORED = write(
     TestReport(
         passed=0, failed=0, errors=5, total=5, error="promptfoo could not read its suite; correct the YAML"
@@ -42,7 +51,7 @@ ERRORED = write(
         pytest.param(
             engine("oom"),
             "Loaded",
-            "EngineFailed",
+            "HostOutOfMemory",
             "Stalled",
             ["OOMKilled", "raise resources.server.limits.memory."],
             id="engine runs out of memory",
@@ -50,9 +59,9 @@ ERRORED = write(
         pytest.param(
             engine("pull"),
             "Loaded",
-            "EngineFailed",
-            "Stalled",
-            ["nowhere/vllm:v9", "check engine.image and pod.imagePullSecrets."],
+            "ImagePullFailed",
+            "Reconciling",
+            ["nowhere/vllm:v9", "check engine.image and pod.imagePullSecrets"],
             id="engine's image is not there",
         ),
         pytest.param(
@@ -68,7 +77,12 @@ ERRORED = write(
             "Loaded",
             "Unschedulable",
             "Reconciling",
-            [UNSCHEDULABLE, "add a node, or change hardware, resources or pod in the spec."],
+            [
+                UNSCHEDULABLE,
+                "A replica needs 1 x NVIDIA-A10, 2 CPU, 8Gi of memory free on one node.",
+                "5 nodes lack a free nvidia.com/gpu: free it there",
+                "or add a node.",
+            ],
             id="engine finds no node",
         ),
         pytest.param(
@@ -90,8 +104,8 @@ ERRORED = write(
         pytest.param(
             download("pull"),
             "Downloaded",
-            "DownloadFailed",
-            "Stalled",
+            "ImagePullFailed",
+            "Reconciling",
             ["image cannot be pulled", "the operator's image"],
             id="download's image is not there",
         ),
@@ -102,6 +116,14 @@ ERRORED = write(
             "Stalled",
             ["The Hub refuses the token; replace it.", "plimsoll.dev/replan"],
             id="download is refused",
+        ),
+        pytest.param(
+            download(f"fail:1:{FULL}"),
+            "Downloaded",
+            "VolumeFull",
+            "Stalled",
+            ["make the volume larger (storage.size)", "plimsoll.dev/replan"],
+            id="the volume is full",
         ),
         pytest.param(
             download("fail:137:"),
@@ -207,11 +229,11 @@ def test_a_ready_engine_that_crashes_takes_ready_and_available_away() -> None:
     world.script = engine("oom")
     world.settle()
 
-    assert world.summary()["Loaded"] == "False EngineFailed"
+    assert world.summary()["Loaded"] == "False HostOutOfMemory"
     assert world.summary()["Tested"] == "True Passed"
     assert world.summary()["Available"] == "False NotServing"
-    assert world.summary()["Ready"] == "False EngineFailed"
-    assert set(world.take_events()) == {"Warning EngineFailed", "Warning NotServing"}
+    assert world.summary()["Ready"] == "False HostOutOfMemory"
+    assert set(world.take_events()) == {"Warning HostOutOfMemory", "Warning NotServing"}
 
 
 def test_a_claim_that_nobody_complains_about_is_named_after_a_minute() -> None:
@@ -320,6 +342,11 @@ WORDS = PodWords(who="It", failed=Reason.ENGINE_FAILED, image_field="image", mem
         pytest.param(Pod(id=Identity(name="p", deleting=True), unschedulable="no room"), id="it is going"),
         pytest.param(Pod(id=Identity(name="p"), waiting_reason="ContainerCreating"), id="it starts"),
         pytest.param(Pod(id=Identity(name="p"), phase="Running"), id="it runs"),
+        # As a kubelet shows it for a second: the container has ended, the pod's phase follows.
+        pytest.param(Pod(id=Identity(name="p"), phase="Running", job="j", exit_code=0), id="its Job is done"),
+        pytest.param(
+            Pod(id=Identity(name="p"), phase="Running", job="j", exit_code=100), id="its Job will say"
+        ),
     ],
 )
 def test_a_pod_without_trouble_has_none(pod: Pod) -> None:

@@ -38,6 +38,10 @@ def pod(**fields: Any) -> dict[str, Any]:
 PROBLEMS = [
     pytest.param(extra("--max-model-len=2048"), "spec.engine.vllm.extraArgs[0]", "spec.engine.maxModelLen sets", id="flag"),
     pytest.param(extra("--x", "--max_model_len", "8"), "spec.engine.vllm.extraArgs[1]", "maxModelLen", id="underscores"),
+    pytest.param(extra("--kv-cache-memory=1"), "spec.engine.vllm.extraArgs[0]", "kvCacheMemory sets", id="given-cache"),
+    pytest.param(extra("--kv_cache_memory_bytes", "1"), "spec.engine.vllm.extraArgs[0]", "kvCacheMemory", id="given-cache-2"),
+    pytest.param(vllm(kvCacheMemory="0"), "spec.engine.vllm.kvCacheMemory", "more than nothing", id="no-cache"),
+    pytest.param(vllm(kvCacheMemory="9Ei"), "spec.engine.vllm.kvCacheMemory", "must be between 0", id="huge-cache"),
     pytest.param(extra("-tp=2"), "spec.engine.vllm.extraArgs[0]", "tensorParallelSize", id="short-flag"),
     pytest.param(extra("--port", "1"), "spec.engine.vllm.extraArgs[0]", "spec.service.port sets --port", id="port"),
     pytest.param(extra("--host=::"), "spec.engine.vllm.extraArgs[0]", "the operator sets --host", id="host"),

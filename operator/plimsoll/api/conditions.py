@@ -57,6 +57,25 @@ class Reason(StrEnum):
     LOADING = "Loading"
     ENGINE_FAILED = "EngineFailed"
     UNSCHEDULABLE = "Unschedulable"
+    OUT_OF_MEMORY_LOADING = "OutOfMemoryLoading"
+    OUT_OF_MEMORY_PROFILING = "OutOfMemoryProfiling"
+    OUT_OF_MEMORY_SAMPLING = "OutOfMemorySampling"
+    OUT_OF_MEMORY_CAPTURING = "OutOfMemoryCapturing"
+    GPU_OUT_OF_MEMORY = "GPUOutOfMemory"
+    GPU_IN_USE = "GPUInUse"
+    KV_CACHE_TOO_SMALL = "KVCacheTooSmall"
+    HOST_OUT_OF_MEMORY = "HostOutOfMemory"
+    UNSUPPORTED_ARCHITECTURE = "UnsupportedArchitecture"
+    UNSUPPORTED_DTYPE = "UnsupportedDtype"
+    UNSUPPORTED_QUANTIZATION = "UnsupportedQuantization"
+    REMOTE_CODE_NEEDED = "RemoteCodeNeeded"
+    TOKENIZER_MISSING = "TokenizerMissing"
+    WEIGHTS_DAMAGED = "WeightsDamaged"
+    # any stage with a pod
+    IMAGE_NOT_FOUND = "ImageNotFound"
+    IMAGE_PULL_DENIED = "ImagePullDenied"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    VOLUME_FULL = "VolumeFull"
     # Tested
     PASSED = "Passed"
     TESTING = "Testing"
@@ -94,6 +113,22 @@ TERMINAL_REASONS: Final[frozenset[Reason]] = frozenset(
         Reason.VOLUME_CANNOT_BE_SHARED,
         Reason.DOWNLOAD_FAILED,
         Reason.ENGINE_FAILED,
+        Reason.OUT_OF_MEMORY_LOADING,
+        Reason.OUT_OF_MEMORY_PROFILING,
+        Reason.OUT_OF_MEMORY_SAMPLING,
+        Reason.OUT_OF_MEMORY_CAPTURING,
+        Reason.GPU_OUT_OF_MEMORY,
+        Reason.KV_CACHE_TOO_SMALL,
+        Reason.HOST_OUT_OF_MEMORY,
+        Reason.UNSUPPORTED_ARCHITECTURE,
+        Reason.UNSUPPORTED_DTYPE,
+        Reason.UNSUPPORTED_QUANTIZATION,
+        Reason.REMOTE_CODE_NEEDED,
+        Reason.TOKENIZER_MISSING,
+        Reason.WEIGHTS_DAMAGED,
+        Reason.IMAGE_NOT_FOUND,
+        Reason.IMAGE_PULL_DENIED,
+        Reason.VOLUME_FULL,
         Reason.TEST_FAILED,
         Reason.TEST_ERROR,
     }

@@ -107,6 +107,13 @@ _COLUMNS: Final = (
     ("CPU", "string", ".status.plan.resources.server.cpuRequest", 1, "CPU request of the engine as planned."),
     ("Memory", "string", ".status.plan.resources.server.memoryRequest", 1, "Its memory request as planned."),
     ("KV tokens", "integer", ".status.plan.kvCacheTokens", 1, "Tokens that the KV cache holds."),
+    (
+        "Error %",
+        "string",
+        ".status.measured.errorPercent",
+        1,
+        "How far the planned KV cache is from the engine's.",
+    ),
     ("URL", "string", ".status.url", 1, "Where the public Service answers."),
 )
 

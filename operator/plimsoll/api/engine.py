@@ -107,7 +107,13 @@ class VllmSpec(ApiModel):
 
     gpu_memory_utilization: Annotated[float, Field(strict=True, gt=0, le=1)] | None = Field(
         default=None,
-        description="Share of each GPU's memory that vLLM may use; unset: the engine version's default.",
+        description="Share of each GPU's memory that vLLM may use; unset: the engine version's default. With "
+        "kvCacheMemory it only says how much must be free when the engine starts.",
+    )
+    kv_cache_memory: QuantityText | None = Field(
+        default=None,
+        description="KV cache of each GPU, or in host memory on CPU, such as 8Gi; the engine takes exactly that, so "
+        "that plan and engine agree to the token. Unset: what gpuMemoryUtilization leaves.",
     )
     quantization: VllmName | None = Field(
         default=None, description="Quantization method by vLLM's name; unset: what the checkpoint says."

@@ -105,9 +105,15 @@ class PlanStatus(ApiModel):
     gpus: Count = Field(description="GPUs per replica.")
     nodes: Positive = Field(description="Nodes per replica.")
     max_model_len: Positive = Field(description="Context length in tokens.")
+    refused_max_model_len: Positive | None = Field(
+        default=None,
+        description="Context length that the engine refused; present: this is the one plan anew, with the length that "
+        "the engine suggested.",
+    )
     limited_by: Text = Field(description="What stops a longer context.")
     kv_cache_tokens: ByteCount = Field(description="Tokens that the KV cache holds.")
     kv_cache_bytes: ByteCount = Field(description="Bytes of KV cache per GPU.")
+    kv_cache_blocks: ByteCount | None = Field(default=None, description="Blocks of the KV cache.")
     max_concurrency: Text = Field(description="Requests of full length at once, as a decimal.")
     gpu_memory_utilization: Text | None = Field(
         default=None, description="Utilisation that the plan reckons with."
@@ -119,6 +125,23 @@ class PlanStatus(ApiModel):
     resources: PlannedComponents = Field(description="CPU and memory of each component.")
     warnings: tuple[Text, ...] | None = Field(
         default=None, max_length=32, description="What the user should know."
+    )
+
+
+class MeasuredStatus(ApiModel):
+    """What the running engine reports of itself, read once per revision."""
+
+    revision: Hash = Field(description="Hash of the revision whose engine reported it.")
+    version: Text | None = Field(default=None, description="vLLM release that the engine says it is.")
+    kv_cache_tokens: ByteCount | None = Field(
+        default=None, description="Tokens that its KV cache holds; absent where this release does not say."
+    )
+    blocks: ByteCount = Field(description="Blocks of its KV cache.")
+    block_size: Positive = Field(description="Tokens of a block.")
+    error_percent: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None,
+        description="How far the planned KV cache is from the measured one, in percent of the measured, with its sign: "
+        "+ where the plan promised more.",
     )
 
 
@@ -156,6 +179,9 @@ class ModelDeploymentStatus(ApiModel):
     )
     revision: RevisionStatus | None = Field(default=None, description="Revisions.")
     plan: PlanStatus | None = Field(default=None, description="The plan.")
+    measured: MeasuredStatus | None = Field(
+        default=None, description="What the engine of the requested revision reports."
+    )
     download: DownloadStatus | None = Field(default=None, description="The download.")
     test: TestStatus | None = Field(default=None, description="The test.")
     url: Text | None = Field(default=None, description="Where the public Service answers inside the cluster.")

@@ -108,7 +108,9 @@ def _picture(plan: Plan, width: int, *, ascii_only: bool) -> tuple[RenderableTyp
     for (look, _), cells in zip(shown, share_out([size for _, size in shown], width), strict=True):
         bar.append((look.ascii_sign if ascii_only else look.sign) * cells, style=look.style)
     line = f"load line {format_gib(plan.usable_bytes)}"
-    if card is not None:
+    if plan.kv_cache_memory_bytes is not None and card is not None:
+        line += f" of {format_gib(total)}"
+    elif card is not None:
         line += f" = {float(plan.gpu_memory_utilization):g} of {format_gib(total)}"
     at = min(width - 1, width * plan.usable_bytes // total) if total else 0
     mark = "^" if ascii_only else "▲"
@@ -155,6 +157,10 @@ def _line_source(plan: Plan) -> str:
     card = plan.pool.accelerator
     if card is None:
         return "host memory that the engine plans with"
+    if plan.kv_cache_memory_bytes is not None:
+        return (
+            f"kvCacheMemory is held against the card's {format_count(card.memory_bytes)} bytes; {card.source}"
+        )
     share = f"{float(plan.gpu_memory_utilization):g}"
     return f"gpu_memory_utilization {share} of {format_count(card.memory_bytes)} bytes; {card.source}"
 

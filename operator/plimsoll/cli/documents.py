@@ -98,6 +98,7 @@ def _engine(sized: Sized, plan: Plan | None) -> dict[str, Any]:
         "name": "vLLM",
         "version": serving.engine_version,
         "gpu_memory_utilization": _number(share),
+        "kv_cache_memory_bytes": serving.kv_cache_memory_bytes,
         "dtype": plan.dtype if plan else serving.dtype,
         "quantization": plan.quantization if plan else serving.quantization,
         "kv_cache_dtype": plan.kv_cache_dtype if plan else serving.kv_cache_dtype,

@@ -15,6 +15,7 @@ from plimsoll.cli.params import (
     MAX_NODES,
     MAX_PARALLEL,
     TOKENS,
+    CacheType,
     CapabilityType,
     GpuType,
     QuantityType,
@@ -125,6 +126,7 @@ class ServingOptions:
     kv_cache_dtype: str | None
     max_num_seqs: int | None
     max_num_batched_tokens: int | None
+    kv_cache_memory_bytes: int | None
 
     def serving(self, default_version: str, *, max_nodes: int) -> Serving:
         """The wishes as sizing takes them."""
@@ -137,6 +139,7 @@ class ServingOptions:
             kv_cache_dtype=self.kv_cache_dtype,
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
+            kv_cache_memory_bytes=self.kv_cache_memory_bytes,
             tensor_parallel_size=self.tensor_parallel_size,
             pipeline_parallel_size=self.pipeline_parallel_size,
             max_nodes=max_nodes,
@@ -271,6 +274,11 @@ serving_options = gathered(
         ),
         click.option("--max-num-seqs", type=click.IntRange(1, 65536), help="Most sequences in one batch."),
         click.option("--max-num-batched-tokens", type=TOKENS, help="Most tokens in one forward pass."),
+        click.option(
+            "--kv-cache-memory-bytes",
+            type=CacheType(),
+            help="KV cache of each GPU (on CPU: in host memory), such as 8Gi; unset: what is left.",
+        ),
     ),
 )
 

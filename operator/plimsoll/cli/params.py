@@ -39,6 +39,24 @@ class QuantityType(click.ParamType[int]):
         return size
 
 
+class CacheType(click.ParamType[int]):
+    """A Kubernetes quantity of bytes for the KV cache, such as 8Gi."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the quantity, or say what one looks like."""
+        if isinstance(value, int):
+            return value
+        try:
+            size = parse_bytes(str(value))
+        except QuantityError as error:
+            self.fail(str(error), param, ctx)
+        if not 0 < size <= _MOST_GPU_BYTES:
+            self.fail(f"{value!r} is no size of a KV cache: write it with its unit, such as 8Gi", param, ctx)
+        return size
+
+
 class ShareType(click.ParamType[Fraction]):
     """A share above 0 and at most 1, such as 0.92."""
 

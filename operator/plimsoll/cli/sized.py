@@ -82,6 +82,7 @@ def serve_command(plan: Plan, serving: Serving) -> tuple[str, ...]:
     if plan.pipeline_parallel_size > 1:
         flags.append(("--pipeline-parallel-size", plan.pipeline_parallel_size))
     flags += [
+        ("--kv-cache-memory-bytes", serving.kv_cache_memory_bytes),
         ("--dtype", serving.dtype),
         ("--quantization", serving.quantization),
         ("--kv-cache-dtype", serving.kv_cache_dtype),
@@ -90,6 +91,6 @@ def serve_command(plan: Plan, serving: Serving) -> tuple[str, ...]:
     ]
     lines = [shlex.join((flag, str(value))) for flag, value in flags if value is not None]
     command = shlex.join(("vllm", "serve", plan.model_id))
-    if not plan.gpus:
+    if not plan.gpus and serving.kv_cache_memory_bytes is None:
         command = f"VLLM_CPU_KVCACHE_SPACE={plan.kv_cache.bytes_per_gpu // GIB} {command}"
     return (command, *lines)

@@ -31,7 +31,7 @@ PROGRESS_LINES: Final = 5
 # A start-up that fails writes some 170 lines (20 KiB) with one process; each further rank adds its traceback.
 ENGINE_LINES: Final = 300
 ENGINE_BYTES: Final = 32768
-# Replicas of one revision fail alike.
+# Replicas of one revision fail alike; the newest pods are those of the requested one.
 _MAX_ENGINE_PODS: Final = 2
 
 
@@ -76,7 +76,8 @@ class PodLogs:
 
     async def engines(self, key: Key, objects: Sequence[Object]) -> dict[str, str]:
         """The ends of the logs of engines that ended, by the name of the pod."""
-        failed = [item for item in objects if _ended_engine(item) is not None][:_MAX_ENGINE_PODS]
+        ended = [item for item in objects if _ended_engine(item) is not None]
+        failed = sorted(ended, key=_created, reverse=True)[:_MAX_ENGINE_PODS]
         if not failed:
             self._engines.pop(key, None)
             return {}
@@ -114,6 +115,10 @@ class PodLogs:
         except (ClusterError, TimeoutError) as error:
             _logger.debug("%s", error, extra={"key": str(key)})
             return None
+
+
+def _created(item: Object) -> str:
+    return str(item["metadata"].get("creationTimestamp") or "")
 
 
 def _component(item: Object) -> str | None:

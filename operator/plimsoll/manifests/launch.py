@@ -28,6 +28,8 @@ FIELD_FLAGS: Final[Mapping[str, str | None]] = MappingProxyType(
         "--max-model-len": "engine.maxModelLen",
         "--api-key": "engine.apiKeySecretRef",
         "--gpu-memory-utilization": "engine.vllm.gpuMemoryUtilization",
+        "--kv-cache-memory-bytes": "engine.vllm.kvCacheMemory",
+        "--kv-cache-memory": "engine.vllm.kvCacheMemory",
         "--quantization": "engine.vllm.quantization",
         "-q": "engine.vllm.quantization",
         "--dtype": "engine.vllm.dtype",
@@ -114,8 +116,8 @@ def launch_env(ctx: Context) -> list[dict[str, Any]]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    if ctx.plan.tensor_parallel_size == 0:
-        # vLLM takes whole GiB; the plan's blocks were cut out of that many.
+    if ctx.plan.tensor_parallel_size == 0 and (engine.vllm or VllmSpec()).kv_cache_memory is None:
+        # It would win over --kv-cache-memory-bytes. vLLM takes whole GiB; the plan's blocks were cut out of that many.
         ours["VLLM_CPU_KVCACHE_SPACE"] = str(ceil_div(ctx.plan.kv_cache_bytes, GIB))
     users = [variable.to_json() for variable in engine.env or ()]
     taken = {variable["name"] for variable in users}
@@ -147,6 +149,10 @@ def _user_args(vllm: VllmSpec) -> tuple[str, ...]:
     """The fields that the user set, in the order of the spec."""
     valued: tuple[tuple[str, object], ...] = (
         ("--gpu-memory-utilization", vllm.gpu_memory_utilization),
+        (
+            "--kv-cache-memory-bytes",
+            None if vllm.kv_cache_memory is None else parse_bytes(vllm.kv_cache_memory),
+        ),
         ("--quantization", vllm.quantization),
         ("--dtype", vllm.dtype),
         ("--kv-cache-dtype", vllm.kv_cache_dtype),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plimsoll.api.conditions import ConditionType, Reason
@@ -14,7 +15,9 @@ from plimsoll.manifests.revision import revision_hash, suite_hash
 from plimsoll.reconcile.compose import Outcome, finish, requested_revision, selector
 from plimsoll.reconcile.decision import Decision, Manifest
 from plimsoll.reconcile.downloading import download_stage, download_status
+from plimsoll.reconcile.measured import measured_status, plan_note
 from plimsoll.reconcile.outcome import SizingOutcome, Waiting
+from plimsoll.reconcile.replanning import plan_anew
 from plimsoll.reconcile.serving_stage import older_servers, server_stage, settled
 from plimsoll.reconcile.situation import (
     DOWNLOAD,
@@ -27,8 +30,9 @@ from plimsoll.reconcile.situation import (
     name_of,
     no,
     paused,
+    yes,
 )
-from plimsoll.reconcile.sized import Sized, sized_stage
+from plimsoll.reconcile.sized import Sized, describe, sized_stage
 from plimsoll.reconcile.summary import Standing
 from plimsoll.reconcile.testing import Tested, test_stage
 from plimsoll.reconcile.traffic import (
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from plimsoll.reconcile.observed import Identity, Observed
+    from plimsoll.reconcile.observed import Claim, Identity, Observed
 
 __all__ = ["SizingOutcome", "Waiting", "decide"]
 
@@ -88,7 +92,25 @@ def _outcome(
     if problem is not None:
         answer = Sized(finding=no(Reason.VOLUME_CANNOT_BE_SHARED, problem), plan=answer.plan)
         return _blocked(deployment, previous, answer, observed, context)
-    situation = Situation(
+    situation = _situation(context, previous, observed, claim, now)
+    anew = plan_anew(deployment, context.plan, observed, situation.revision) if answer.finding.holds else None
+    if anew is not None:
+        answer = Sized(finding=yes(Reason.PLANNED, describe(anew)), plan=anew)
+        situation = _situation(replace(context, plan=anew), previous, observed, claim, now)
+    if answer.finding.reason is Reason.QUOTA_EXCEEDED and not _begun(situation):
+        return _blocked(deployment, previous, answer, observed, context)
+    return _acted_on(situation, answer.finding)
+
+
+def _situation(
+    context: Context,
+    previous: ModelDeploymentStatus,
+    observed: Observed,
+    claim: Claim | None,
+    now: datetime,
+) -> Situation:
+    deployment = context.deployment
+    return Situation(
         deployment=deployment,
         previous=previous,
         context=context,
@@ -102,9 +124,6 @@ def _outcome(
         gate=_gate(deployment),
         now=now,
     )
-    if answer.finding.reason is Reason.QUOTA_EXCEEDED and not _begun(situation):
-        return _blocked(deployment, previous, answer, observed, context)
-    return _acted_on(situation, answer.finding)
 
 
 def _own_suite(deployment: ModelDeployment, observed: Observed) -> str | None:
@@ -163,6 +182,7 @@ def _blocked(
             last_good=traffic.good,
         ),
         plan=answer.plan or previous.plan,
+        measured=previous.measured,
         url=url(context, traffic) if context is not None else previous.url,
         replicas=serving_replicas(deployment, observed, traffic.good),
         selector=selector(deployment, traffic.good),
@@ -198,6 +218,8 @@ def _acted_on(situation: Situation, sized: Finding) -> Outcome:
         ConditionType.TESTED: tested.stage.finding,
         ConditionType.AVAILABLE: availability(deployment, traffic, situation.revision),
     }
+    status = _status(situation, traffic, tested, downloaded.finding)
+    stages[ConditionType.SIZED] = _held_against_the_engine(sized, status)
     children = (downloaded, served, tested.stage)
     apply = (*_each_apply(children), *service_manifests(situation.context, traffic))
     gone = superseded(situation, traffic, _names(apply, "ConfigMap"))
@@ -214,8 +236,14 @@ def _acted_on(situation: Situation, sized: Finding) -> Outcome:
         apply=_applicable(deployment, observed, apply),
         delete=delete,
         scale=older_servers(deployment, observed, good=traffic.good, requested=situation.revision),
-        status=_status(situation, traffic, tested, downloaded.finding),
+        status=status,
     )
+
+
+def _held_against_the_engine(sized: Finding, status: ModelDeploymentStatus) -> Finding:
+    """A plan that the engine does not bear out still holds, and says so."""
+    note = plan_note(status)
+    return sized if note is None else replace(sized, message=f"{sized.message} {note}")
 
 
 def _satisfied(gate: Gate, tested: Tested) -> bool:
@@ -238,6 +266,9 @@ def _status(
             last_good=traffic.good,
         ),
         plan=plan,
+        measured=measured_status(
+            situation.previous.measured, situation.observed.engine, plan, situation.revision
+        ),
         download=download_status(situation, downloaded),
         test=tested.status,
         url=url(situation.context, traffic),

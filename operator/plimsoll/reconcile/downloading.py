@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -10,10 +11,11 @@ from plimsoll.api.status import DownloadStatus
 from plimsoll.manifests.download_job import download_job
 from plimsoll.reconcile.jobs import JobTurn, job_turn, last_report, newest_ended
 from plimsoll.reconcile.observed import Claim, Job, JobPhase, Pod
+from plimsoll.reconcile.quoting import quote, sentence
 from plimsoll.reconcile.reports import DownloadReport, Progress
 from plimsoll.reconcile.situation import DOWNLOAD, Finding, Situation, Stage, name_of, no, yes
 from plimsoll.reconcile.volume import claim_manifest, claim_problem, pending_message
-from plimsoll.reconcile.words import PodWords, ending, quote, sentence, trouble_of
+from plimsoll.reconcile.words import PodWords, ending, trouble_of
 from plimsoll.units import format_size
 
 # A provisioner that works answers within seconds; a claim that is still pending then deserves a word.
@@ -25,6 +27,9 @@ WORDS: Final = PodWords(
     image_field="the operator's image",
     memory_field="resources.download.limits.memory",
 )
+
+# Of the downloader's own words (the file system's, and its look at the free space before it begins).
+_FULL: Final = re.compile(r"No space left on device|Disk quota exceeded|make the volume larger")
 
 
 def download_stage(situation: Situation) -> Stage:
@@ -82,7 +87,8 @@ def _finding(situation: Situation, turn: JobTurn, name: str) -> Finding:
             f"{format_size(plan.download_bytes)} of {plan.model_id} at commit {plan.commit} are on the volume; "
             "the server can load them.",
         )
-    return no(Reason.DOWNLOAD_FAILED, _failure(turn.job, newest_ended(turn.pods)))
+    said = _failure(turn.job, newest_ended(turn.pods))
+    return no(Reason.VOLUME_FULL if _FULL.search(said) else Reason.DOWNLOAD_FAILED, said)
 
 
 def _running(situation: Situation, turn: JobTurn, name: str) -> Finding:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.api.conditions import TERMINAL_REASONS, ConditionType, Reason
 from plimsoll.reconcile.decision import Event
+from plimsoll.reconcile.measured import plan_note
+from plimsoll.reconcile.replanning import replan_note
 from plimsoll.reconcile.situation import last_good
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _WARNINGS: Final = TERMINAL_REASONS | {
     Reason.VOLUME_PENDING,
     Reason.CLAIM_NOT_FOUND,
     Reason.UNSCHEDULABLE,
+    Reason.GPU_IN_USE,
+    Reason.IMAGE_PULL_FAILED,
     Reason.SUITE_NOT_FOUND,
 }
 # Their summary repeats what a stage already said; only becoming ready is news.
@@ -45,6 +49,12 @@ def events_between(before: ModelDeploymentStatus, after: ModelDeploymentStatus) 
     if moved_to is not None and last_good(before) not in {None, moved_to}:
         message = f"The public Service moves from revision {last_good(before)} to {moved_to}."
         events[("TrafficMoved", "")] = Event(type="Normal", reason="TrafficMoved", message=message)
+    replanned = replan_note(after)
+    if replanned is not None and replanned != replan_note(before):
+        events[("PlannedAnew", "")] = Event(type="Warning", reason="PlannedAnew", message=replanned)
+    note = plan_note(after)
+    if note is not None and note != plan_note(before):
+        events[("PlanDiffers", "")] = Event(type="Warning", reason="PlanDiffers", message=_clip(note))
     return tuple(events.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from plimsoll.manifests import labels
@@ -14,6 +15,7 @@ from plimsoll.units import QuantityError, parse_bytes
 
 if TYPE_CHECKING:
     from plimsoll.api.spec import ModelDeploymentSpec
+    from plimsoll.reconcile.measured import EngineReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,8 @@ class Pod:
         waiting_reason, waiting_message: of the first container that waits.
         exit_code, exit_reason: of the last container that ended, before a restart or for good.
         termination: the termination message that it left.
+        log: the end of the log of the container that ended, where it was read.
+        address: its IP address, once it runs.
     """
 
     id: Identity
@@ -146,6 +150,8 @@ class Pod:
     exit_code: int | None = None
     exit_reason: str | None = None
     termination: str | None = None
+    log: str | None = None
+    address: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -155,7 +161,11 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What is there."""
+    """What is there.
+
+    Attributes:
+        engine: what the engine of a revision reported, where it was read.
+    """
 
     claims: tuple[Claim, ...] = ()
     jobs: tuple[Job, ...] = ()
@@ -164,6 +174,7 @@ class Observed:
     config_maps: tuple[ConfigMap, ...] = ()
     pods: tuple[Pod, ...] = ()
     progress: Progress | None = None
+    engine: EngineReport | None = None
 
 
 def references(spec: ModelDeploymentSpec) -> tuple[tuple[str, str], ...]:
@@ -177,12 +188,20 @@ def references(spec: ModelDeploymentSpec) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def observe(objects: Sequence[Mapping[str, Any]], *, progress_log: str | None = None) -> Observed:
+def observe(
+    objects: Sequence[Mapping[str, Any]],
+    *,
+    progress_log: str | None = None,
+    engine: EngineReport | None = None,
+    engine_logs: Mapping[str, str] = MappingProxyType({}),
+) -> Observed:
     """Read a snapshot from raw API objects; kinds that are none of ours are passed over.
 
     Args:
         objects: the children by label, what `references` names, and, if at hand, core/v1 Events on claims.
         progress_log: the end of the running download's log.
+        engine: what the engine reported.
+        engine_logs: the end of the log of a container that ended, by the name of its pod.
     """
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for item in sorted(objects, key=_age_and_name):
@@ -194,8 +213,9 @@ def observe(objects: Sequence[Mapping[str, Any]], *, progress_log: str | None = 
         servers=tuple(_server(item) for item in by_kind.get("Deployment", ())),
         services=tuple(_service(item) for item in by_kind.get("Service", ())),
         config_maps=tuple(_config_map(item) for item in by_kind.get("ConfigMap", ())),
-        pods=tuple(_pod(item) for item in by_kind.get("Pod", ())),
+        pods=tuple(_pod(item, engine_logs) for item in by_kind.get("Pod", ())),
         progress=parse_progress(progress_log),
+        engine=engine,
     )
 
 
@@ -320,10 +340,12 @@ def _service(item: Mapping[str, Any]) -> Service:
 def _config_map(item: Mapping[str, Any]) -> ConfigMap:
     keys = (*_map(item, "data"), *_map(item, "binaryData"))
     suite = _map(item, "data").get(SUITE_KEY)
-    return ConfigMap(id=_identity(item), keys=tuple(sorted(keys)), suite=None if suite is None else str(suite))
+    return ConfigMap(
+        id=_identity(item), keys=tuple(sorted(keys)), suite=None if suite is None else str(suite)
+    )
 
 
-def _pod(item: Mapping[str, Any]) -> Pod:
+def _pod(item: Mapping[str, Any], logs: Mapping[str, str]) -> Pod:
     status = _map(item, "status")
     containers = (*_list(status, "initContainerStatuses"), *_list(status, "containerStatuses"))
     waiting = next((_map(c, "state", "waiting") for c in containers if _map(c, "state", "waiting")), {})
@@ -344,6 +366,8 @@ def _pod(item: Mapping[str, Any]) -> Pod:
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason"),
         termination=ended.get("message"),
+        log=logs.get(identity.name),
+        address=status.get("podIP") or None,
     )
 
 

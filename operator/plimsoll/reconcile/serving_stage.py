@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.api.conditions import Reason
+from plimsoll.manifests.labels import Component
+from plimsoll.manifests.resources import component_resources
 from plimsoll.manifests.server import server_deployment
 from plimsoll.manifests.service import private_service
 from plimsoll.reconcile.decision import Scale
+from plimsoll.reconcile.quoting import counted, quote, sentence
 from plimsoll.reconcile.situation import (
     SERVER,
     Finding,
     Situation,
     Stage,
+    find_server,
     foreign,
     no,
     paused,
@@ -20,7 +24,7 @@ from plimsoll.reconcile.situation import (
     yes,
 )
 from plimsoll.reconcile.volume import access_modes, bound_to_one_node, claim_name
-from plimsoll.reconcile.words import PodWords, counted, quote, sentence, trouble_of
+from plimsoll.reconcile.words import PodWords, Trouble, trouble_of
 
 if TYPE_CHECKING:
     from plimsoll.api.spec import ModelDeployment
@@ -31,6 +35,7 @@ WORDS: Final = PodWords(
     failed=Reason.ENGINE_FAILED,
     image_field="engine.image",
     memory_field="resources.server.limits.memory",
+    engine=True,
 )
 
 
@@ -108,6 +113,15 @@ def server_pods(observed: Observed, revision: str) -> tuple[Pod, ...]:
     return tuple(pod for pod in running_pods(observed.pods, SERVER) if pod.id.revision == revision)
 
 
+def refused_length(deployment: ModelDeployment, observed: Observed, revision: str) -> int | None:
+    """The context length in tokens that the engine of a revision suggests after it refused the planned one."""
+    server = find_server(deployment, observed, revision)
+    if server is None or server.ready > 0:
+        return None
+    trouble = trouble_of(server_pods(observed, revision), WORDS)
+    return None if trouble is None else trouble.suggested_max_model_len
+
+
 def _held_name(situation: Situation) -> str | None:
     for server in situation.observed.servers:
         if server.id.revision == situation.revision and foreign(situation.deployment, server.id):
@@ -136,8 +150,7 @@ def _finding(situation: Situation, server: Server | None) -> Finding:
 def _loading(situation: Situation, server: Server) -> Finding:
     trouble = trouble_of(server_pods(situation.observed, situation.revision), WORDS)
     if trouble is not None:
-        more = _shared_node_note(situation) if trouble.reason is Reason.UNSCHEDULABLE else ""
-        return no(trouble.reason, more + trouble.message)
+        return no(trouble.reason, _said_of(situation, trouble))
     if server.replica_failure is not None:
         return _refused_pods(server.replica_failure)
     if server.deadline_exceeded:
@@ -150,6 +163,24 @@ def _loading(situation: Situation, server: Server) -> Finding:
         Reason.LOADING,
         f"The engine of Deployment {server.id.name} loads the model; wait for its pods to become ready.",
     )
+
+
+def _said_of(situation: Situation, trouble: Trouble) -> str:
+    """The trouble's message, after what only the ModelDeployment tells of the node that is looked for."""
+    if trouble.reason is not Reason.UNSCHEDULABLE:
+        return trouble.message
+    return f"{_shared_node_note(situation)}{_needs(situation)} {trouble.message}"
+
+
+def _needs(situation: Situation) -> str:
+    """What a node has to have free for one replica."""
+    plan = situation.context.plan
+    resources = component_resources(plan.resources, situation.deployment.spec, Component.SERVER)
+    amounts = resources.to_json()["requests"]
+    parts = [f"{amounts['cpu']} CPU", f"{amounts['memory']} of memory"]
+    if plan.gpus:
+        parts.insert(0, f"{plan.gpus} x {plan.hardware.product or plan.hardware.resource_name or 'GPU'}")
+    return f"A replica needs {', '.join(parts)} free on one node."
 
 
 def suspended(deployment: ModelDeployment) -> Finding:

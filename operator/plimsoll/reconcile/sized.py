@@ -9,9 +9,9 @@ from plimsoll.api.conditions import Reason
 from plimsoll.api.status import ModelDeploymentStatus, PlanStatus
 from plimsoll.reconcile.outcome import SizingOutcome, Waiting
 from plimsoll.reconcile.planning import inputs_hash
+from plimsoll.reconcile.quoting import sentence
 from plimsoll.reconcile.situation import Finding, no, yes
 from plimsoll.reconcile.sources import HubFailure, HubFailureKind
-from plimsoll.reconcile.words import sentence
 
 if TYPE_CHECKING:
     from plimsoll.api.spec import ModelDeployment

@@ -12,6 +12,7 @@ from plimsoll.manifests.suite import suite_config_map
 from plimsoll.manifests.test_job import test_job
 from plimsoll.reconcile.jobs import JOB_API, JobTurn, job_turn, last_report, newest_ended
 from plimsoll.reconcile.observed import Job, JobPhase, Pod
+from plimsoll.reconcile.quoting import quote, sentence
 from plimsoll.reconcile.reports import TestReport
 from plimsoll.reconcile.situation import (
     TEST,
@@ -25,7 +26,7 @@ from plimsoll.reconcile.situation import (
     paused,
     yes,
 )
-from plimsoll.reconcile.words import PodWords, ending, quote, sentence, trouble_of
+from plimsoll.reconcile.words import PodWords, ending, trouble_of
 
 if TYPE_CHECKING:
     from plimsoll.reconcile.decision import Deletion, Manifest

@@ -34,6 +34,7 @@ def quantity_problems(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
     vllm = spec.engine.vllm if spec.engine is not None else None
     fields = (
         ("spec.engine.vllm.cpuOffload", vllm.cpu_offload if vllm is not None else None, True),
+        ("spec.engine.vllm.kvCacheMemory", vllm.kv_cache_memory if vllm is not None else None, False),
         ("spec.hardware.gpu.minMemory", gpu.min_memory if gpu is not None else None, True),
         ("spec.storage.size", spec.storage.size if spec.storage is not None else None, False),
     )

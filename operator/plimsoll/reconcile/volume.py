@@ -8,8 +8,8 @@ from plimsoll.api.conditions import Reason
 from plimsoll.api.spec import AccessMode, ModelDeployment
 from plimsoll.manifests.names import volume_claim_name
 from plimsoll.manifests.volume import volume_claim
+from plimsoll.reconcile.quoting import counted, quote, sentence
 from plimsoll.reconcile.situation import Finding, foreign, no
-from plimsoll.reconcile.words import counted, quote, sentence
 from plimsoll.units import bytes_quantity, parse_bytes
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Failures of pods and Jobs in words: what Kubernetes knows, quoted, and what can be done."""
+"""Failures of pods in words: what Kubernetes and the container say, and what can be done."""
 
 from __future__ import annotations
 
@@ -6,26 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.api.conditions import Reason
+from plimsoll.reconcile.failures import EXIT_KILLED, Failure, classify, last_words
+from plimsoll.reconcile.image_pulls import IMAGE_REASONS, judge_image_pull
+from plimsoll.reconcile.quoting import quote
+from plimsoll.reconcile.scheduling import what_would_help
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from plimsoll.reconcile.observed import Pod
 
-MAX_QUOTE_CHARACTERS: Final = 400
-EXIT_KILLED: Final = 137  # 128 + SIGKILL
-
-_IMAGE_REASONS: Final = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
-)
 _START_REASONS: Final = frozenset(
     {"CreateContainerError", "RunContainerError", "CreateContainerConfigError", "StartError"}
 )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun ("1 GPU", "2 GPUs")."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,31 +29,27 @@ class PodWords:
         who: the subject of the sentence ("The engine").
         failed: the stage's own reason for a failure.
         image_field, memory_field: what the user edits.
+        engine: whether the container is the engine, whose own words are known; ours report by themselves.
     """
 
     who: str
     failed: Reason
     image_field: str
     memory_field: str
+    engine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Why a pod does not get on: a reason and sentences that end with the next step."""
+    """Why a pod does not get on: a reason and sentences that end with the next step.
+
+    Attributes:
+        suggested_max_model_len: the context length in tokens that the engine says would fit.
+    """
 
     reason: Reason
     message: str
-
-
-def quote(text: str | None, characters: int = MAX_QUOTE_CHARACTERS) -> str:
-    """Somebody else's words on one line, cut at the front of what is too long: the end tells the cause."""
-    line = " ".join((text or "").split())
-    return line if len(line) <= characters else "..." + line[-characters:]
-
-
-def sentence(text: str) -> str:
-    """The text, ending as a sentence does."""
-    return text if text.endswith((".", "!", "?")) else text + "."
+    suggested_max_model_len: int | None = None
 
 
 def trouble_of(pods: Iterable[Pod], words: PodWords) -> Trouble | None:
@@ -76,14 +65,10 @@ def trouble_of(pods: Iterable[Pod], words: PodWords) -> Trouble | None:
 
 def _waiting(pod: Pod, words: PodWords) -> Trouble | None:
     said = quote(pod.waiting_message or pod.waiting_reason)
-    if pod.waiting_reason in _IMAGE_REASONS:
-        return Trouble(
-            reason=words.failed,
-            message=(
-                f"{words.who} did not start: its image cannot be pulled ({said}); "
-                f"check {words.image_field} and pod.imagePullSecrets."
-            ),
-        )
+    if pod.waiting_reason in IMAGE_REASONS:
+        pull = judge_image_pull(pod.waiting_reason, pod.waiting_message, words.image_field)
+        message = f"{words.who} did not start: its image {pull.what} ({said}); {pull.next_step}."
+        return Trouble(reason=pull.reason, message=message)
     if pod.waiting_reason == "CreateContainerConfigError" and "not found" in said:
         return Trouble(
             reason=Reason.SECRET_NOT_FOUND,
@@ -101,20 +86,43 @@ def _waiting(pod: Pod, words: PodWords) -> Trouble | None:
 
 
 def _exited(pod: Pod, words: PodWords) -> Trouble | None:
-    if pod.ready or pod.exit_code is None:
+    # A Job's pod ends with its container, a moment later in its status; how it ended, the Job says then.
+    if pod.ready or pod.exit_code is None or pod.job is not None:
         return None
-    return Trouble(reason=words.failed, message=f"{words.who} {ending(pod, words)}")
+    failure = _failure(pod, words)
+    if failure is None:
+        return Trouble(reason=words.failed, message=f"{words.who} {ending(pod, words)}")
+    return Trouble(
+        reason=failure.reason,
+        message=f"{words.who} {failure.what}; {failure.next_step}.",
+        suggested_max_model_len=failure.suggested_max_model_len,
+    )
+
+
+def _failure(pod: Pod, words: PodWords) -> Failure | None:
+    """What is known of it: the log's end tells more than the message, which may hold the parent process alone."""
+    for text in (pod.log, pod.termination) if words.engine else ("",):
+        failure = classify(
+            exit_code=pod.exit_code or 0,
+            exit_reason=pod.exit_reason,
+            log_tail=text or "",
+            memory_field=words.memory_field,
+        )
+        if failure is not None:
+            return failure
+    return None
 
 
 def ending(pod: Pod, words: PodWords) -> str:
     """How a container ended, as the rest of a sentence and the next step."""
-    if pod.exit_reason == "OOMKilled":
-        return f"was killed for using more memory than its limit (OOMKilled); raise {words.memory_field}."
-    said = quote(pod.termination)
-    last_words = f", saying: {said}" if said else ""
+    failure = _failure(pod, words)
+    if failure is not None:
+        return f"{failure.what}; {failure.next_step}."
+    said = last_words(pod.log or pod.termination)
+    last = f", saying: {said}" if said else ""
     hint = " (killed from outside)" if pod.exit_code == EXIT_KILLED else ""
     return (
-        f"ended with exit code {pod.exit_code}{hint}{last_words}; read `kubectl logs {pod.id.name} --previous` "
+        f"ended with exit code {pod.exit_code}{hint}{last}; read `kubectl logs {pod.id.name} --previous` "
         "and edit the spec."
     )
 
@@ -126,6 +134,6 @@ def _unscheduled(pod: Pod, words: PodWords) -> Trouble | None:
         reason=Reason.UNSCHEDULABLE,
         message=(
             f"{words.who} finds no node: the scheduler says {quote(pod.unschedulable)!r}; "
-            "free what it lacks, add a node, or change hardware, resources or pod in the spec."
+            f"{what_would_help(pod.unschedulable)}."
         ),
     )

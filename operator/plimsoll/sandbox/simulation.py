@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BEHAVIOUR: Final = "sandbox.plimsoll.dev/behaviour"
-BEHAVIOURS: Final = ("slow-download", "failing-download", "failing-test", "crashing-server", "image-missing")
+BEHAVIOURS: Final = (
+    "slow-download",
+    "failing-download",
+    "failing-test",
+    "crashing-server",
+    "out-of-memory",
+    "context-too-long",
+    "image-missing",
+)
 
 _LEASE_SECONDS: Final = 40
 _MARK: Final = re.compile(r"@report:([a-z-]+)@")
