@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from plimsoll.cli.main import cli
+from plimsoll.hub.config import MAX_CONFIG_BYTES
 from plimsoll.reconcile.reports import DownloadReport, parse, parse_progress
-from plimsoll.sandbox.hubstandin import GOOD_TOKEN, Fault, HubStandIn
+from plimsoll.sandbox.hubstandin import GOOD_TOKEN, UNENTITLED_TOKEN, Fault, HubStandIn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ async def test_no_file_is_fetched_twice_in_a_run_or_in_the_next(hub: HubStandIn,
     assert contents_fetched(hub) == sorted(LOADED)
     hub.requests.clear()
     assert (await download(hub, folder, "--revision", commit)).exit_code == 0
-    assert contents_fetched(hub) == []
+    assert [request.path for request in hub.requests] == [f"/api/models/org/tiny/revision/{commit}"]
 
 
 async def test_every_line_of_output_is_progress_and_the_last_one_is_complete(
@@ -144,7 +145,7 @@ async def test_a_file_of_another_commit_is_not_taken_for_the_right_one_when_the_
     await download(hub, folder)
     hub.add_repo("org/tiny", FILES | {"tokenizer.json": b"[]"})
     hub.faults.append(Fault(match="tokenizer.json", status=503))
-    result = await download(hub, folder)
+    result = await download(hub, folder, "--tries", "1")
     assert result.exit_code == 3
     assert report_of(folder).error is not None
 
@@ -157,30 +158,26 @@ async def test_a_broken_connection_is_taken_up_again(hub: HubStandIn, folder: Pa
     assert on_disk(folder)["model-00001-of-00002.safetensors"] == WEIGHTS
 
 
-async def test_what_a_killed_run_left_half_done_is_taken_away(hub: HubStandIn, folder: Path) -> None:
-    hub.add_repo("org/tiny", FILES)
-    leftover = folder / ".cache" / "huggingface" / "download" / "sub" / "abc.1234.incomplete"
-    leftover.parent.mkdir(parents=True)
-    leftover.write_bytes(b"half")
-    assert (await download(hub, folder)).exit_code == 0
-    assert not leftover.exists()
-
-
 @pytest.mark.parametrize(
     ("fault", "status", "says"),
     [
         pytest.param(Fault(match="/api/models/", status=503), 3, "answered 503", id="hub-down"),
         pytest.param(Fault(match="/api/models/", status=429), 3, "limits the rate", id="rate-limited"),
         pytest.param(Fault(match="/resolve/", status=521), 3, "answered 521", id="down-at-the-files"),
+        pytest.param(
+            Fault(match="/resolve/", status=429), 3, "limits the rate", id="rate-limited-at-the-files"
+        ),
+        pytest.param(Fault(match="/blobs/", status=500), 3, "where the Hub keeps model-", id="storage-down"),
         pytest.param(Fault(match="/resolve/", status=403), 1, "does not let the token read", id="forbidden"),
+        pytest.param(Fault(match="model-00001", wrong_bytes=True), 1, "wrong bytes, twice", id="wrong-bytes"),
     ],
 )
 async def test_trouble_with_the_hub_ends_with_one_sentence_and_a_status_that_says_whether_to_retry(
     hub: HubStandIn, folder: Path, fault: Fault, status: int, says: str
 ) -> None:
     commit = hub.add_repo("org/tiny", FILES)
-    hub.faults.append(Fault(match=fault.match, status=fault.status))
-    result = await download(hub, folder, "--revision", commit)
+    hub.faults.append(Fault(match=fault.match, status=fault.status, wrong_bytes=fault.wrong_bytes))
+    result = await download(hub, folder, "--revision", commit, "--tries", "1")
     assert result.exit_code == status
     assert says in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -198,6 +195,18 @@ async def test_trouble_with_the_hub_ends_with_one_sentence_and_a_status_that_say
         pytest.param(["--revision", "v9"], FILES, False, "no revision 'v9'", id="no-revision"),
         pytest.param(["--revision", "../x"], FILES, False, "a path is not one", id="revision-is-a-path"),
         pytest.param([], FILES, True, "is gated", id="gated"),
+        pytest.param([], FILES | {"config.json": b"{"}, False, "is not JSON", id="config-is-not-json"),
+        pytest.param([], FILES | {"config.json": b"{}"}, False, "not a transformer's", id="no-transformer"),
+        pytest.param(
+            [],
+            FILES | {"config.json": b" " * (MAX_CONFIG_BYTES + 1)},
+            False,
+            "over the bound",
+            id="huge-config",
+        ),
+        pytest.param(
+            [], {"model.safetensors": WEIGHTS, "a.json": b"{}"}, False, "has no config.json", id="no-config"
+        ),
         pytest.param(
             ["--allow-pattern", "*"],
             FILES | {"../evil.json": b"{}"},
@@ -215,6 +224,21 @@ async def test_what_no_retry_mends_is_refused(
     assert result.exit_code == 1
     assert says in result.stderr
     assert report_of(folder).error is not None
+    assert not [name for name in contents_fetched(hub) if name.endswith(".safetensors")]
+
+
+async def test_each_token_that_does_not_open_a_gated_model_is_told_apart(
+    hub: HubStandIn, folder: Path
+) -> None:
+    hub.add_repo("org/tiny", FILES, gated=True)
+    said = []
+    for token in (None, UNENTITLED_TOKEN, "hf_mistyped"):
+        result = await download(hub, folder, token=token)
+        said.append((result.exit_code, result.stderr))
+    assert [code for code, _ in said] == [1, 1, 1]
+    assert "no token was given" in said[0][1]
+    assert "accept the licence" in said[1][1]
+    assert "does not know the token" in said[2][1]
 
 
 async def test_a_token_from_the_environment_opens_a_gated_model(hub: HubStandIn, folder: Path) -> None:

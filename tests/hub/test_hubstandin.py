@@ -13,9 +13,10 @@ from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RevisionN
 from plimsoll.sandbox.hubstandin import GOOD_TOKEN, UNENTITLED_TOKEN, Fault, HubStandIn
 from plimsoll.sizing import catalogue
 
+WEIGHTS = bytes(range(256)) * 5000
 FILES = {
     "config.json": b'{"model_type": "llama"}',
-    "model.safetensors": bytes(range(256)) * 5000,
+    "model.safetensors": WEIGHTS,
     "sub/x.txt": b"x",
 }
 
@@ -101,12 +102,84 @@ def test_commits_are_the_same_on_every_start_and_differ_from_each_other() -> Non
     assert {len(commit) for commit in commits} == {40}
 
 
-async def test_a_range_gives_the_rest_of_a_file(hub: HubStandIn) -> None:
+async def weights_address(hub: HubStandIn) -> str:
     commit = hub.add_repo("org/tiny", FILES)
-    url = f"{hub.url}/blobs/org/tiny/{commit}/model.safetensors"
+    async with httpx2.AsyncClient(base_url=hub.url) as client:
+        answer = await client.get(f"/org/tiny/resolve/{commit}/model.safetensors")
+    assert answer.status_code == 302
+    return str(answer.headers["Location"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "told", "got"),
+    [
+        ("bytes=1000000-", 206, "bytes 1000000-1279999/1280000", WEIGHTS[1_000_000:]),
+        ("bytes=10-19", 206, "bytes 10-19/1280000", WEIGHTS[10:20]),
+        ("bytes=-7", 206, "bytes 1279993-1279999/1280000", WEIGHTS[-7:]),
+        ("bytes=1279990-9999999", 206, "bytes 1279990-1279999/1280000", WEIGHTS[-10:]),
+        ("bytes=1280000-", 416, "bytes */1280000", b""),
+        ("bytes=x", 200, None, WEIGHTS),
+        (None, 200, None, WEIGHTS),
+    ],
+    ids=["rest", "middle", "last", "beyond", "behind-the-end", "nonsense", "none"],
+)
+async def test_the_storage_gives_ranges(
+    hub: HubStandIn, asked: str | None, status: int, told: str | None, got: bytes
+) -> None:
+    address = await weights_address(hub)
     async with httpx2.AsyncClient() as client:
-        response = await client.get(url, headers={"Range": "bytes=1000000-"})
-    assert (response.status_code, response.content) == (206, FILES["model.safetensors"][1_000_000:])
+        response = await client.get(address, headers={"Range": asked} if asked else {})
+    assert (response.status_code, response.headers.get("Content-Range")) == (status, told)
+    assert response.content == got
+    assert hub.served_bytes("model.safetensors") == len(got)
+
+
+@pytest.mark.parametrize(("same", "status"), [(True, 206), (False, 200)])
+async def test_if_range_gives_the_whole_file_when_it_is_another(
+    hub: HubStandIn, same: bool, status: int
+) -> None:
+    address = await weights_address(hub)
+    async with httpx2.AsyncClient() as client:
+        tag = (await client.head(address)).headers["ETag"] if same else '"another"'
+        response = await client.get(address, headers={"Range": "bytes=5-9", "If-Range": tag})
+    assert response.status_code == status
+
+
+async def test_the_storage_is_another_origin_that_refuses_a_token_and_an_unsigned_address(
+    hub: HubStandIn,
+) -> None:
+    address = await weights_address(hub)
+    assert address.startswith(hub.storage_url)
+    assert hub.storage_url != hub.url
+    async with httpx2.AsyncClient() as client:
+        with_token = await client.get(address, headers={"Authorization": f"Bearer {GOOD_TOKEN}"})
+        unsigned = await client.get(address.partition("?")[0])
+    assert (with_token.status_code, unsigned.status_code) == (400, 403)
+
+
+async def test_the_official_client_takes_a_gated_snapshot_and_keeps_the_token_from_the_storage(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
+    hub.add_repo("org/gated", FILES, gated=True)
+    await asyncio.to_thread(
+        snapshot_download, "org/gated", local_dir=tmp_path, endpoint=hub.url, token=GOOD_TOKEN
+    )
+    assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
+    assert {(request.storage, request.authorized) for request in hub.requests} == {
+        (False, True),
+        (True, False),
+    }
+
+
+async def test_the_official_client_notices_wrong_bytes_no_more_than_at_the_real_hub(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
+    hub.add_repo("org/tiny", FILES)
+    hub.faults.append(Fault(match="model.safetensors", wrong_bytes=True, bytes_per_second=10**9))
+    path = await asyncio.to_thread(
+        hf_hub_download, "org/tiny", "model.safetensors", local_dir=tmp_path, endpoint=hub.url, token=False
+    )
+    assert Path(path).read_bytes() == b"\xff" + WEIGHTS[1:]
 
 
 async def test_a_fault_hits_as_often_as_it_was_told(hub: HubStandIn) -> None:
@@ -125,15 +198,30 @@ async def test_other_pages_are_not_found(hub: HubStandIn, path: str) -> None:
 async def test_the_command_serves_folders_until_it_is_told_to_stop(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(FILES["config.json"])
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "plimsoll.sandbox.hubstandin", "--repo", f"org/here={tmp_path}",
+        *(sys.executable, "-m", "plimsoll.sandbox.hubstandin"),
+        *(
+            "--repo",
+            f"org/here={tmp_path}",
+            "--repo",
+            f"org/spoilt={tmp_path}",
+            "--repo",
+            f"org/gated={tmp_path}",
+        ),
+        *("--gated", "org/gated", "--wrong-bytes", "org/spoilt", "--bytes-per-second", "1000000"),
         stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    )
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), timeout=30)
         url = line.decode().split()[-1]
         async with httpx2.AsyncClient(base_url=url, follow_redirects=True) as client:
-            assert (await client.get("/org/here/resolve/main/config.json")).content == FILES["config.json"]
+            answers = [
+                await client.get(f"/org/{name}/resolve/main/config.json")
+                for name in ("here", "spoilt", "gated")
+            ]
+        assert [answer.status_code for answer in answers] == [200, 200, 401]
+        config = FILES["config.json"]
+        assert [answer.content for answer in answers[:2]] == [config, bytes([config[0] ^ 0xFF]) + config[1:]]
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), timeout=30) == 0
     finally:

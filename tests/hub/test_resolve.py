@@ -86,6 +86,9 @@ async def test_a_config_file_stands_for_the_model_that_is_named(folder: Path) ->
     [
         ("./nowhere", Kind.NOT_FOUND, "nowhere cannot be read (No such file or directory)"),
         ("/dev/null", Kind.NOT_FOUND, "/dev/null cannot be read (Not a directory)"),
+        ("/", Kind.NOT_A_TRANSFORMER, "/ has no config.json"),
+        ("/\0", Kind.NOT_FOUND, "cannot be read (ValueError)"),
+        ("a" * 300, Kind.INVALID_REFERENCE, "model id 'aaa"),
         ("a b", Kind.INVALID_REFERENCE, "model id 'a b' cannot be"),
         ("org/unknown", Kind.NOT_FOUND, "not in the bundled catalogue"),
     ],

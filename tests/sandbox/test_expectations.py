@@ -18,6 +18,7 @@ from plimsoll.sandbox.expectations import (
     of_pods,
     parse_expectation,
     read_example,
+    read_examples,
 )
 
 PATH = Path("example.yaml")
@@ -53,6 +54,22 @@ def test_a_first_line_promises(line: str, expected: Expectation) -> None:
 def test_a_promise_that_nobody_understands_is_refused(line: str, sentence: str) -> None:
     with pytest.raises(SandboxError, match=sentence):
         parse_expectation(line, PATH)
+
+
+def test_two_files_that_name_one_object_are_refused(tmp_path: Path) -> None:
+    text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for path in files:
+        path.write_text(text)
+
+    with pytest.raises(SandboxError, match=r"a\.yaml and .*b\.yaml both name Secret default/s; rename one"):
+        read_examples(files)
+
+
+def test_no_two_examples_of_the_project_name_one_object() -> None:
+    files = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+    assert len(read_examples(files)) == len(files) > 0
 
 
 def test_the_objects_of_a_file_are_named_with_their_namespace(tmp_path: Path) -> None:

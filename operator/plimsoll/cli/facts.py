@@ -81,12 +81,19 @@ def facts_by_id(model_id: str, revision: str | None, hub: HubOptions) -> ModelFa
 
 def command_error(failure: HubFailure, model: str) -> RefusedError | UnreachableError | WrongUsageError:
     """The end of a command that a failure of the source stands for."""
-    local = model.startswith(_PATHS) or Path(model).exists()
+    local = model.startswith(_PATHS) or _is_there(model)
     if failure.kind in _WRONG_USAGE or (local and failure.kind is HubFailureKind.NOT_FOUND):
         return WrongUsageError(failure.message)
     if failure.kind in _REFUSED:
         return RefusedError(failure.message)
     return UnreachableError(failure.message)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # longer than any name, or with a NUL in it
+        return False
 
 
 def checked_endpoint(endpoint: str) -> str:

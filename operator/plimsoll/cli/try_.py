@@ -85,11 +85,11 @@ def try_(
     The control plane's programs come from a cache; the first time they are downloaded or built.
     """
     from plimsoll.sandbox.errors import SandboxError
-    from plimsoll.sandbox.expectations import read_example
+    from plimsoll.sandbox.expectations import read_examples
     from plimsoll.sandbox.nodes import load_nodes
 
     try:
-        examples = [read_example(path) for path in files]
+        examples = read_examples(files)
         node_objects = load_nodes(nodes)
     except SandboxError as error:
         raise WrongUsageError(str(error)) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 CONFIG_FILE: Final = "config.json"
 _CHAT_TEMPLATE_FILES: Final = frozenset({"chat_template.jinja", "chat_template.json"})
-_LIBRARY: Final = "plimsoll"
+LIBRARY: Final = "plimsoll"
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoMetadata:
-    """What the first request tells: everything but config.json."""
+    """What the first request tells: everything but config.json.
+
+    Attributes:
+        etags: by path, the hash that names a file's content: SHA-256 where it lies in LFS, git's blob hash else.
+    """
 
     model_id: str
     requested_revision: str
@@ -45,6 +49,7 @@ class RepoMetadata:
     files: tuple[RepoFile, ...]
     parameters_by_dtype: Mapping[str, int]
     has_chat_template: bool
+    etags: Mapping[str, str] = field(default_factory=dict)
 
 
 def endpoint_from(environ: Mapping[str, str]) -> str:
@@ -81,7 +86,7 @@ class HubClient:
         self._timeout_seconds = timeout_seconds
         self._deadline_seconds = deadline_seconds
         self._api = HfApi(
-            endpoint=self.endpoint, token=False, library_name=_LIBRARY, library_version=__version__
+            endpoint=self.endpoint, token=False, library_name=LIBRARY, library_version=__version__
         )
 
     async def fetch(self, model_id: str, revision: str, token: str | None = None) -> ModelFacts:
@@ -137,7 +142,7 @@ class HubClient:
         token: str | None,
     ) -> _Answer:
         """Run a blocking request off the event loop, and say what went wrong in our words."""
-        token = _checked_token(token)
+        token = checked_token(token)
         try:
             async with asyncio.timeout(self._deadline_seconds + self._timeout_seconds):
                 return await asyncio.to_thread(ask, model_id, revision, token)
@@ -176,7 +181,7 @@ class HubClient:
 
     def _config(self, model_id: str, commit: str, token: str | None) -> bytes:
         url = hf_hub_url(model_id, CONFIG_FILE, revision=commit, endpoint=self.endpoint)
-        headers = build_hf_headers(token=token or False, library_name=_LIBRARY, library_version=__version__)
+        headers = build_hf_headers(token=token or False, library_name=LIBRARY, library_version=__version__)
         deadline = time.monotonic() + self._deadline_seconds
         raw = bytearray()
         with get_session().stream("GET", url, headers=headers, timeout=self._timeout_seconds) as response:
@@ -192,7 +197,7 @@ class HubClient:
         return bytes(raw)
 
 
-def _checked_token(token: str | None) -> str | None:
+def checked_token(token: str | None) -> str | None:
     """The token without the line break that `echo` leaves in a Secret; what cannot stand in a header is refused."""
     if token is None:
         return None
@@ -225,6 +230,7 @@ def _metadata_of(info: ModelInfo, model_id: str, revision: str) -> RepoMetadata:
         files=tuple(RepoFile(path=s.rfilename, size_bytes=_count(s.size or 0)) for s in siblings),
         parameters_by_dtype={str(dtype): _count(number) for dtype, number in parameters.items()},
         has_chat_template=_has_chat_template(info),
+        etags={s.rfilename: etag for s in siblings if (etag := s.lfs.sha256 if s.lfs else s.blob_id)},
     )
 
 

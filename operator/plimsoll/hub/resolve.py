@@ -92,10 +92,16 @@ def facts_from_folder(path: str) -> ModelFacts:
         HubProblem: the folder cannot be read or holds no transformer.
     """
     folder = Path(path).expanduser()
-    files = _files_in(folder)
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+        if (
+            _CONFIG_FILE not in names
+        ):  # told before the walk: the folder may be anything, even the root of all
+            raise no_config(names, str(folder))
+        files = _files_in(folder)
+    except (OSError, ValueError) as error:
+        raise _unreadable(error, folder) from None
     paths = [file.path for file in files]
-    if _CONFIG_FILE not in paths:
-        raise no_config(paths, str(folder))
     facts = facts_from_config(str(folder), folder / _CONFIG_FILE)
     return replace(
         facts,
@@ -108,12 +114,17 @@ def facts_from_folder(path: str) -> ModelFacts:
 
 def _is_folder(model: str) -> bool:
     """A path by its look or by its being there: a hub id has at most one slash and starts with none."""
-    return model.startswith(("/", "./", "../", "~")) or model in (".", "..") or Path(model).is_dir()
+    if model.startswith(("/", "./", "../", "~")) or model in (".", ".."):
+        return True
+    try:
+        return Path(model).is_dir()
+    except OSError:  # longer than any name
+        return False
 
 
 def _files_in(folder: Path) -> tuple[RepoFile, ...]:
     found: list[RepoFile] = []
-    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
@@ -142,12 +153,15 @@ def _read(path: Path) -> bytes:
         raise _unreadable(error, path) from None
 
 
-def _raise_unreadable(error: OSError) -> None:
-    raise _unreadable(error, Path(str(error.filename))) from None
+def _raise(error: OSError) -> None:
+    raise error
 
 
-def _unreadable(error: OSError, path: Path) -> HubProblem:
+def _unreadable(error: OSError | ValueError, path: Path) -> HubProblem:
+    reason = (
+        error.strerror if isinstance(error, OSError) else None
+    )  # ValueError: no path at all, as with a NUL
     return problem(
         HubFailureKind.NOT_FOUND,
-        f"{path} cannot be read ({error.strerror or type(error).__name__}): check the path and its permissions.",
+        f"{path} cannot be read ({reason or type(error).__name__}): check the path and its permissions.",
     )

@@ -14,7 +14,7 @@ from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-d
 from plimsoll.hub.errors import HubProblem, problem
 from plimsoll.reconcile.sources import HubFailureKind
 
-_MAX_RETRY_AFTER_SECONDS: Final = 3600.0
+MAX_RETRY_AFTER_SECONDS: Final = 3600.0
 _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 401, 403, 429, 500
 # Everything that the client library can raise and that is the source's doing, not ours.
 EXPECTED_ERRORS: Final = (hf.HfHubHTTPError, httpx2.HTTPError, OSError)
@@ -58,7 +58,7 @@ def retry_after_seconds(response: httpx2.Response) -> float | None:
     if seconds is None:
         limits = parse_ratelimit_headers(response.headers)
         seconds = None if limits is None or limits.remaining else float(limits.reset_in_seconds)
-    return None if seconds is None else min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def _seconds(text: str) -> float | None:
@@ -71,6 +71,18 @@ def _seconds(text: str) -> float | None:
     if when.tzinfo is None:  # "-0000": a date without a zone, which HTTP means as UTC
         when = when.replace(tzinfo=UTC)
     return (when - datetime.now(tz=UTC)).total_seconds()
+
+
+def storage_refusal(response: httpx2.Response, path: str) -> HubProblem:
+    """The failure for a host that keeps files for the Hub: its refusals tell nothing of the token, never sent there."""
+    host, wait = host_of(str(response.url)), retry_after_seconds(response)
+    kind = HubFailureKind.RATE_LIMITED if response.status_code == _TOO_MANY else HubFailureKind.UNREACHABLE
+    return problem(
+        kind,
+        f"{host}, where the Hub keeps {path}, answered {response.status_code}: it is tried again by itself; if it "
+        "stays so, check the proxy.",
+        wait,
+    )
 
 
 def _gated(endpoint: str, model_id: str, *, has_token: bool) -> HubProblem:

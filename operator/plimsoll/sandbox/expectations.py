@@ -21,7 +21,7 @@ from plimsoll.api.conditions import ConditionType, Reason
 from plimsoll.sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _LINE: Final = re.compile(r"^#\s*expect:\s*(?P<promise>.*?)\s*$")
@@ -104,6 +104,24 @@ def read_example(path: Path) -> Example:
         raise SandboxError(f"{path}: every document must be a Kubernetes object with kind and metadata.")
     expectation = parse_expectation(text.splitlines()[0], path)
     return Example(path=path, expectation=expectation, objects=tuple(map(_object_name, documents)))
+
+
+def read_examples(paths: Iterable[Path]) -> list[Example]:
+    """Read the files of one trial; each object belongs to one of them.
+
+    Raises:
+        SandboxError: a file is no example, or two files name the same object, so that the last one would win.
+    """
+    examples = [read_example(path) for path in paths]
+    owners: dict[ObjectName, Path] = {}
+    for example in examples:
+        for name in example.objects:
+            other = owners.setdefault(name, example.path)
+            if other != example.path:
+                raise SandboxError(
+                    f"{other} and {example.path} both name {name.kind} {name.namespace}/{name.name}; rename one."
+                )
+    return examples
 
 
 def parse_expectation(first_line: str, path: Path) -> Expectation:

@@ -1,7 +1,8 @@
 """A Hub on loopback for tests and `plimsoll try`: the Hub's real protocol for the models of the catalogue.
 
 The official client talks to it unchanged: `HfApi(endpoint=stand_in.url)`. It speaks what reading needs: model
-info with `blobs` and `expand`, the tree, and files with the Hub's redirects, ETags and error codes.
+info with `blobs` and `expand`, the tree, and files with the Hub's redirects, ETags and error codes. Files that lie
+in LFS come from a second port, another origin as the Hub's storage is, which refuses a request with a token.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import re
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import unquote
@@ -22,12 +23,12 @@ from aiohttp import web
 from plimsoll.sandbox.hubstandin_repos import (
     Content,
     StandInCommit,
-    StandInFile,
     StandInRepo,
     catalogue_repos,
     folder_files,
     make_commit,
 )
+from plimsoll.sandbox.hubstandin_storage import Fault, Served, send_file, storage_tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +43,8 @@ _RESOLVE: Final = re.compile(r"/(?P<id>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^
 _CACHED: Final = re.compile(
     r"/api/resolve-cache/models/(?P<id>[^/]+(?:/[^/]+)?)/(?P<revision>[0-9a-f]{40})/(?P<path>.+)"
 )
+_EXPIRES: Final = 4102444800  # the year 2100: signed addresses of the stand-in do not expire by themselves
 _BLOB: Final = re.compile(r"/blobs/(?P<id>[^/]+(?:/[^/]+)?)/(?P<revision>[0-9a-f]{40})/(?P<path>.+)")
-_RANGE: Final = re.compile(r"bytes=(\d+)-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,46 +56,34 @@ class LoggedRequest:
     query: str
     status: int
     authorized: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class Fault:
-    """What to do instead of answering.
-
-    Attributes:
-        match: a part of the path; "" for every request.
-        times: how many requests it hits; None for all.
-        delay_seconds: waited before the answer, which is then the ordinary one if status is None.
-        cut_after_bytes: the connection is closed after so many bytes of a file.
-    """
-
-    match: str = ""
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    times: int | None = None
-    delay_seconds: float = 0.0
-    cut_after_bytes: int | None = None
-
-    def take(self, path: str) -> bool:
-        """Whether it hits this request; counts it."""
-        if self.match not in path or self.times == 0:
-            return False
-        if self.times is not None:
-            self.times -= 1
-        return True
+    storage: bool = False
 
 
 class HubStandIn:
-    """The server: an async context manager with `url`, `requests`, `add_repo` and `faults`."""
+    """The server: an async context manager.
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, with_catalogue: bool = True) -> None:
+    Attributes:
+        requests: what was asked of either port, in the order of the answers.
+        served: the bytes of files that went out, one entry for each request.
+        faults: what goes wrong; may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        storage_port: int = 0,
+        with_catalogue: bool = True,
+    ) -> None:
         """Set where to listen (port 0: a free one) and whether the catalogue's models are there."""
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._storage_port = storage_port
+        self._runners: list[web.AppRunner] = []
         self._repos: dict[str, StandInRepo] = {}
         self.requests: list[LoggedRequest] = []
+        self.served: list[Served] = []
         self.faults: list[Fault] = []
         for repo in catalogue_repos() if with_catalogue else ():
             self._repos[repo.model_id] = repo
@@ -103,6 +92,15 @@ class HubStandIn:
     def url(self) -> str:
         """The endpoint, for HF_ENDPOINT."""
         return f"http://{self._host}:{self._port}"
+
+    @property
+    def storage_url(self) -> str:
+        """The origin that files in LFS come from."""
+        return f"http://{self._host}:{self._storage_port}"
+
+    def served_bytes(self, path: str = "") -> int:
+        """How many bytes of files went out whose path holds `path`."""
+        return sum(entry.sent_bytes for entry in self.served if path in entry.path)
 
     def add_repo(
         self,
@@ -130,21 +128,24 @@ class HubStandIn:
         return self._repos[model_id].revisions[revision].commit
 
     async def __aenter__(self) -> Self:
-        """Listen."""
-        app = web.Application(middlewares=[self._log_and_break])
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
-        self._port = int(self._runner.addresses[0][1])
+        """Listen on both ports."""
+        self._storage_port = await self._listen(self._answer_storage, self._storage_port)
+        self._port = await self._listen(self._answer, self._port)
         return self
 
+    async def _listen(self, answer: Any, port: int) -> int:
+        app = web.Application(middlewares=[self._log_and_break])
+        app.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, self._host, port).start()
+        return int(runner.addresses[0][1])
+
     async def __aexit__(self, *_: object) -> None:
-        """Close the port and every connection."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        """Close the ports and every connection."""
+        while self._runners:
+            await self._runners.pop().cleanup()
 
     @web.middleware
     async def _log_and_break(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -157,13 +158,14 @@ class HubStandIn:
                 query=request.rel_url.raw_query_string,
                 status=response.status,
                 authorized="Authorization" in request.headers,
+                storage=_port(request) == self._storage_port,
             )
         )
         return response
 
     async def _broken(self, request: web.Request, path: str) -> web.StreamResponse | None:
         for fault in self.faults:
-            if fault.cut_after_bytes is None and fault.take(path):
+            if not fault.of_content and fault.take(path):
                 await asyncio.sleep(fault.delay_seconds)
                 if fault.status is not None:
                     body = b"" if request.method == "HEAD" else fault.body
@@ -179,7 +181,6 @@ class HubStandIn:
         raw_path = request.rel_url.raw_path
         for pattern, answer in (
             (_CACHED, self._file),
-            (_BLOB, self._file),
             (_TREE, self._tree),
             (_RESOLVE, self._resolve),
             (_INFO, self._info),
@@ -188,6 +189,19 @@ class HubStandIn:
             if match is not None:
                 return await self._of_repo(request, answer, {k: v for k, v in match.groupdict().items() if v})
         return _error(404, None, "Sorry, we can't find the page you are looking for.")
+
+    async def _answer_storage(self, request: web.Request) -> web.StreamResponse:
+        """What a store of signed addresses answers: it knows the signature and refuses any other credential."""
+        if "Authorization" in request.headers:
+            return web.Response(status=400, text="Only one auth mechanism allowed")
+        match = _BLOB.fullmatch(request.rel_url.raw_path)
+        if match is None or request.method not in ("GET", "HEAD") or "Signature" not in request.query:
+            return web.Response(status=403, text="Access denied")
+        repo = self._repos.get(unquote(match["id"]))
+        commit = repo.resolve(match["revision"]) if repo is not None else None
+        if repo is None or commit is None:
+            return web.Response(status=404)
+        return await self._file(request, repo, commit, unquote(match["path"]))
 
     async def _of_repo(self, request: web.Request, answer: Any, parts: dict[str, str]) -> web.StreamResponse:
         repo = self._repos.get(unquote(parts["id"]))
@@ -235,7 +249,12 @@ class HubStandIn:
             return web.Response(
                 status=307, headers={**headers, "Location": f"/api/resolve-cache/models/{tail}"}
             )
-        return web.Response(status=302, headers={**headers, "Location": f"{self.url}/blobs/{tail}"})
+        # The name that the client knows this machine by, and the other port: an origin of its own.
+        storage = f"{request.scheme}://{request.url.host}:{self._storage_port}"
+        signature = f"Expires={_EXPIRES}&Signature={file.sha256[:16]}"
+        return web.Response(
+            status=302, headers={**headers, "Location": f"{storage}/blobs/{tail}?{signature}"}
+        )
 
     async def _file(
         self, request: web.Request, repo: StandInRepo, commit: StandInCommit, path: str
@@ -247,36 +266,16 @@ class HubStandIn:
             return _error(
                 404, "EntryNotFound", f"The stand-in knows {path} of {repo.model_id} by its size only."
             )
-        return await self._send(request, commit, file)
+        in_storage = file.sha256 is not None
+        headers = {"ETag": storage_tag(file)} if in_storage else {"ETag": f'"{file.etag}"'}
+        if not in_storage:
+            headers["X-Repo-Commit"] = commit.commit
+        return await send_file(request, file, headers, faults=self.faults, served=self.served)
 
-    async def _send(
-        self, request: web.Request, commit: StandInCommit, file: StandInFile
-    ) -> web.StreamResponse:
-        asked = _RANGE.fullmatch(request.headers.get("Range", ""))
-        start = min(int(asked[1]), file.size_bytes) if asked else 0
-        response = web.StreamResponse(status=206 if asked else 200)
-        response.headers["ETag"] = f'"{file.etag}"'
-        response.headers["X-Repo-Commit"] = commit.commit
-        response.headers["Accept-Ranges"] = "bytes"
-        response.content_length = file.size_bytes - start
-        if asked:
-            response.headers["Content-Range"] = f"bytes {start}-{file.size_bytes - 1}/{file.size_bytes}"
-        await response.prepare(request)
-        if request.method == "GET":
-            await self._stream(request, response, file, start)
-        return response
 
-    async def _stream(
-        self, request: web.Request, response: web.StreamResponse, file: StandInFile, start: int
-    ) -> None:
-        cut = next((f for f in self.faults if f.cut_after_bytes is not None and f.take(file.path)), None)
-        for chunk in file.read(start):
-            if cut is not None and cut.cut_after_bytes is not None:
-                await response.write(chunk[: cut.cut_after_bytes])
-                if request.transport is not None:
-                    request.transport.close()
-                return
-            await response.write(chunk)
+def _port(request: web.Request) -> int | None:
+    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return name[1] if name else None
 
 
 def _token(request: web.Request) -> str | None:
@@ -298,14 +297,11 @@ def _error(status: int, code: str | None, message: str) -> web.Response:
     return web.json_response({"error": message}, status=status, headers=headers)
 
 
-async def _serve(host: str, port: int, repos: Mapping[str, Path]) -> None:
+async def _serve(stand_in: HubStandIn) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, stop.set)
-    stand_in = HubStandIn(host=host, port=port)
-    for model_id, folder in repos.items():
-        stand_in.add_repo(model_id, folder_files(folder))
     async with stand_in:
         sys.stdout.write(f"Hub stand-in listening on {stand_in.url}\n")
         sys.stdout.flush()
@@ -319,13 +315,12 @@ def _repo_argument(text: str) -> tuple[str, Path]:
     return model_id, Path(folder)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m plimsoll.sandbox.hubstandin", description=__doc__)
+    port_help = "0: a free one; the first line of output tells it"
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument(
-        "--port", type=int, default=0, help="0: a free one; the first line of output tells it"
-    )
+    parser.add_argument("--port", type=int, default=0, help=port_help)
+    parser.add_argument("--storage-port", type=int, default=0, help="0: a free one")
     parser.add_argument(
         "--repo",
         type=_repo_argument,
@@ -334,10 +329,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="ID=FOLDER",
         help="serve a local folder",
     )
-    options = parser.parse_args(arguments)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(options.host, options.port, dict(options.repo)))
+    parser.add_argument(
+        "--gated",
+        action="append",
+        default=[],
+        metavar="ID",
+        help=f"a --repo that only the token {GOOD_TOKEN} opens",
+    )
+    parser.add_argument(
+        "--bytes-per-second", type=int, help="give files no faster; unset: as fast as it goes"
+    )
+    parser.add_argument(
+        "--wrong-bytes",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="spoil every file whose address holds PART, such as org/name or model-00001",
+    )
+    return parser
 
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    options = _parser().parse_args(arguments)
+    stand_in = HubStandIn(host=options.host, port=options.port, storage_port=options.storage_port)
+    for model_id, folder in options.repo:
+        stand_in.add_repo(model_id, folder_files(folder), gated=model_id in options.gated)
+    if options.bytes_per_second is not None:
+        stand_in.faults.append(Fault(bytes_per_second=options.bytes_per_second))
+    stand_in.faults.extend(Fault(match=part, wrong_bytes=True) for part in options.wrong_bytes)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(stand_in))
+
+
+__all__ = ["GOOD_TOKEN", "UNENTITLED_TOKEN", "Fault", "HubStandIn", "LoggedRequest", "Served", "main"]
 
 if __name__ == "__main__":
     main()
