@@ -148,7 +148,16 @@ def test_kubectl_shows_the_columns(kubectl: Kubectl, namespace: str) -> None:
     assert header.split() == ["NAME", "MODEL", "READY", "REASON", "GPUS", "CONTEXT", "AGE"]
     assert row.split()[1:6] == ["facebook/opt-125m", "True", "Serving", "2", "2048"]
     wide = kubectl("get", "mdeploy", "-n", namespace, "-o", "wide").stdout.splitlines()[1]
-    assert wide.split()[7:] == ["2", "1", "0123456789", "4", "12Gi", "123456", "+0.00", "http://m.team.svc:8000/v1"]
+    assert wide.split()[7:] == [
+        "2",
+        "1",
+        "0123456789",
+        "4",
+        "12Gi",
+        "123456",
+        "+0.00",
+        "http://m.team.svc:8000/v1",
+    ]
 
 
 def test_a_condition_stands_once(kubectl: Kubectl, namespace: str) -> None:
