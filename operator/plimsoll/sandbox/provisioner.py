@@ -1,7 +1,8 @@
 """A volume provisioner that knows topology: volumes land in the zone of the node that the scheduler selected.
 
-`python -m plimsoll.sandbox.provisioner --kubeconfig FILE`. It serves two storage classes: one of block volumes of
-one zone (ReadWriteOnce, bound when the first pod is scheduled), one of file shares that every node can mount.
+`python -m plimsoll.sandbox.provisioner --kubeconfig FILE [--folder FOLDER]`. It serves two storage classes: one of block volumes of
+one zone (ReadWriteOnce, bound when the first pod is scheduled), one of file shares that every node can mount. Simulated nodes mount nothing; with
+--folder it runs on a real node, and each block volume is a folder of that node.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kubernetes.aio import client, config, watch
 from kubernetes.aio.client.exceptions import ApiException
 
-from plimsoll.sandbox.volumes import PROVISIONER, Refusal, answer, is_ours, is_released
+from plimsoll.sandbox.volumes import PROVISIONER, Refusal, answer, folder_of, is_ours, is_released
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +35,9 @@ _NOT_FOUND: Final = 404
 class Provisioner:
     """Looks at all claims and volumes whenever one of them changes."""
 
-    def __init__(self, api: Any) -> None:
-        """Take an open API client."""
+    def __init__(self, api: Any, folder: Path | None = None) -> None:
+        """Take an open API client, and where a real node keeps its volumes."""
+        self._folder = folder
         # The generated types take no plain dicts, which is all that is passed on here.
         self._core: Any = client.CoreV1Api(api)
         self._api = api
@@ -69,15 +72,17 @@ class Provisioner:
         volumes = await self._core.list_persistent_volume(_request_timeout=_TIMEOUT_SECONDS)
         for volume in map(self._plain, volumes.items):
             if is_released(volume):
-                await self._remove(volume["metadata"]["name"])
+                await self._remove(volume)
 
     async def _provision(self, claim: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> None:
-        found = answer(claim, nodes)
+        found = answer(claim, nodes, self._folder)
         if found is None:
             return
         if isinstance(found, Refusal):
             await self._refuse(claim, found)
             return
+        if (path := folder_of(found)) is not None:
+            await asyncio.to_thread(Path(path).mkdir, parents=True, exist_ok=True)
         try:
             await self._core.create_persistent_volume(found, _request_timeout=_TIMEOUT_SECONDS)
         except ApiException as error:
@@ -109,9 +114,14 @@ class Provisioner:
         event = refusal.event(claim)
         await self._core.create_namespaced_event(meta["namespace"], event, _request_timeout=_TIMEOUT_SECONDS)
 
-    async def _remove(self, name: str) -> None:
+    async def _remove(self, volume: dict[str, Any]) -> None:
+        path = folder_of(volume)
+        if path is not None and self._folder is not None and Path(path).parent == self._folder:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         try:
-            await self._core.delete_persistent_volume(name, _request_timeout=_TIMEOUT_SECONDS)
+            await self._core.delete_persistent_volume(
+                volume["metadata"]["name"], _request_timeout=_TIMEOUT_SECONDS
+            )
         except ApiException as error:
             if error.status != _NOT_FOUND:
                 raise
@@ -133,7 +143,7 @@ class Provisioner:
         return plain
 
 
-async def serve(kubeconfig: Path) -> None:
+async def serve(kubeconfig: Path, folder: Path | None = None) -> None:
     """Provision for the cluster of a kubeconfig until cancelled."""
     configuration = client.Configuration()
     await config.load_kube_config(  # type: ignore[no-untyped-call]
@@ -141,17 +151,18 @@ async def serve(kubeconfig: Path) -> None:
     )
     async with client.ApiClient(configuration) as api:
         _LOG.info("serving %s", PROVISIONER)
-        await Provisioner(api).run()
+        await Provisioner(api, folder).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m plimsoll.sandbox.provisioner", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, help="of the volumes on a real node")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.kubeconfig))
+        asyncio.run(serve(options.kubeconfig, options.folder))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from plimsoll.cluster import rbac
 from plimsoll.sandbox.errors import SandboxError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from plimsoll.sandbox.binaries import Binaries
+    from plimsoll.sandbox.controlplane import ControlPlane
     from plimsoll.sandbox.kubectl import Kubectl
 
 NAMESPACE: Final = "plimsoll-system"
@@ -33,6 +35,42 @@ _START_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 3.0
 _TOKEN_LIFETIME: Final = "--duration=24h"  # noqa: S105
 _HUB_URL: Final = re.compile(r"listening on (http://\S+)")
+
+
+class Cluster(Protocol):
+    """What a sandbox stands on: simulated nodes, or a real one."""
+
+    control_plane: ControlPlane
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """Kubectl as a cluster administrator."""
+        ...
+
+    def start(self) -> None:
+        """Start everything and wait until every node is Ready."""
+        ...
+
+    def stop(self) -> None:
+        """End everything."""
+        ...
+
+    def check(self) -> None:
+        """Hold that every process runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessFlags:
+    """What our own processes are told beside the addresses of the sandbox.
+
+    Attributes:
+        hub: of the Hub stand-in.
+        settings: of the operator and the webhook alike.
+    """
+
+    hub: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 class Sandbox:
@@ -45,9 +83,12 @@ class Sandbox:
         nodes: Sequence[dict[str, Any]] | None = None,
         with_operator: bool = True,
         with_webhook: bool = True,
+        cluster: Cluster | None = None,
+        flags: ProcessFlags | None = None,
     ) -> None:
-        """Take the programs and the Node objects, and which of our own processes are to run."""
-        self.cluster = SimulatedCluster(binaries, nodes)
+        """Take the programs and the Node objects, or another cluster, and which of our own processes are to run."""
+        self.cluster: Cluster = cluster or SimulatedCluster(binaries, nodes)
+        self._flags = flags or ProcessFlags()
         self.hub_url = ""
         self.operator: Child | None = None
         self.webhook: Child | None = None
@@ -90,7 +131,7 @@ class Sandbox:
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             self.cluster.start()
-            hub = self._child("hub", "plimsoll.sandbox.hubstandin")
+            hub = self._child("hub", "plimsoll.sandbox.hubstandin", *self._flags.hub)
             self._install()
             self._wait("an address of the Hub stand-in", lambda: self._hub_address(hub))
             ports = free_ports(3)
@@ -148,6 +189,7 @@ class Sandbox:
             f"--lease-namespace={NAMESPACE}",
             f"--liveness-port={liveness_port}",
             "--log-format=text",
+            *self._flags.settings,
         )
 
     def _start_webhook(self, *, port: int, liveness_port: int) -> None:
@@ -164,6 +206,7 @@ class Sandbox:
             f"--cert-dir={folder}",
             f"--liveness-port={liveness_port}",
             "--log-format=text",
+            *self._flags.settings,
         )
 
     def _register_webhook(self, port: int) -> None:

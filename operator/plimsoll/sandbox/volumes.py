@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 PROVISIONER: Final = "volumes.sandbox.plimsoll.dev"
 BLOCK_CLASS: Final = "plimsoll-sandbox"
 SHARED_CLASS: Final = "plimsoll-sandbox-rwx"
 
+_HOSTNAME: Final = "kubernetes.io/hostname"
 _ZONE: Final = "topology.kubernetes.io/zone"
 _SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
 _PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
@@ -87,9 +89,15 @@ def is_released(volume: Mapping[str, Any]) -> bool:
 
 
 def answer(
-    claim: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]
+    claim: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]], folder: Path | None = None
 ) -> dict[str, Any] | Refusal | None:
-    """The volume for a claim of ours, why there is none, or None: the scheduler has selected no node yet."""
+    """The volume for a claim of ours, why there is none, or None: the scheduler has selected no node yet.
+
+    Args:
+        claim: waits for a volume.
+        nodes: by name.
+        folder: on a real node, where block volumes are folders of that node; None: nothing mounts them.
+    """
     spec = claim["spec"]
     if spec.get("storageClassName") == SHARED_CLASS:
         return _volume(claim, SHARED_CLASS, zone=None)
@@ -105,7 +113,14 @@ def answer(
     node = nodes.get(selected)
     if node is None:
         return Refusal(message=f"the selected node {selected} is gone", reschedule=True)
+    if folder is not None:
+        return _folder_volume(claim, selected, folder)
     return _volume(claim, BLOCK_CLASS, zone=node["metadata"]["labels"][_ZONE])
+
+
+def folder_of(volume: Mapping[str, Any]) -> str | None:
+    """The folder that a volume is; None where it is none."""
+    return (volume["spec"].get("local") or {}).get("path")
 
 
 def _storage_class(name: str, binding: str, *, default: bool) -> dict[str, Any]:
@@ -119,6 +134,19 @@ def _storage_class(name: str, binding: str, *, default: bool) -> dict[str, Any]:
         "volumeBindingMode": binding,
         "allowVolumeExpansion": True,
     }
+
+
+def _folder_volume(claim: Mapping[str, Any], node: str, folder: Path) -> dict[str, Any]:
+    volume = _volume(claim, BLOCK_CLASS, zone=None)
+    del volume["spec"]["csi"]
+    volume["spec"]["local"] = {"path": str(folder / volume["metadata"]["name"])}
+    volume["spec"]["nodeAffinity"] = _only_where(_HOSTNAME, node)
+    return volume
+
+
+def _only_where(label: str, value: str) -> dict[str, Any]:
+    term = {"key": label, "operator": "In", "values": [value]}
+    return {"required": {"nodeSelectorTerms": [{"matchExpressions": [term]}]}}
 
 
 def _volume(claim: Mapping[str, Any], storage_class: str, *, zone: str | None) -> dict[str, Any]:
@@ -146,6 +174,5 @@ def _volume(claim: Mapping[str, Any], storage_class: str, *, zone: str | None) -
     }
     if zone is not None:
         volume["metadata"]["labels"] = {_ZONE: zone}
-        term = {"key": _ZONE, "operator": "In", "values": [zone]}
-        volume["spec"]["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [term]}]}}
+        volume["spec"]["nodeAffinity"] = _only_where(_ZONE, zone)
     return volume

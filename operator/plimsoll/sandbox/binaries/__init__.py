@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from plimsoll.sandbox.binaries.locate import Binaries, control_plane_binaries, tool_binaries
+from plimsoll.sandbox.binaries.locate import (
+    Binaries,
+    cache_folder,
+    control_plane_binaries,
+    node_binaries,
+    tool_binaries,
+)
 
-__all__ = ["Binaries", "control_plane_binaries", "tool_binaries"]
+__all__ = ["Binaries", "cache_folder", "control_plane_binaries", "node_binaries", "tool_binaries"]

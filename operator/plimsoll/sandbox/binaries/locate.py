@@ -72,6 +72,19 @@ def tool_binaries(
     return Binaries(paths=MappingProxyType(kept))
 
 
+def node_binaries(
+    progress: Progress | None = None, *, environment: Mapping[str, str] = os.environ
+) -> Binaries:
+    """The programs of hack/node-tools, which a real node runs.
+
+    Raises:
+        SandboxError: one can neither be found nor built.
+    """
+    module = read_module(modules_folder(environment) / "node-tools", this_platform())
+    kept = _Cache(environment, progress or Silent()).fill(module, [binary.name for binary in module.binaries])
+    return Binaries(paths=MappingProxyType(kept))
+
+
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """PLIMSOLL_CACHE, else plimsoll in the user's cache folder."""
     named = environment.get("PLIMSOLL_CACHE")

@@ -55,7 +55,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """A Go module whose programs are needed: hack/controlplane or hack/tools.
+    """A Go module whose programs are needed: hack/controlplane, hack/tools or hack/node-tools.
 
     Attributes:
         go_version: the least Go that builds it.
