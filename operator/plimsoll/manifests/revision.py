@@ -37,6 +37,7 @@ def suite_hash(ctx: Context, own_suite: str | None = None) -> str:
     """What is asked in the test: our text, or the user's ConfigMap by name and content.
 
     Args:
+        ctx: the ModelDeployment with its plan.
         own_suite: what the user's ConfigMap holds; None while it is not there, or where the suite is ours.
     """
     text = suite_text(ctx)

@@ -12,16 +12,16 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from plimsoll.sandbox.certificates import Authority, service_account_keys, write_secret
 from plimsoll.sandbox.errors import SandboxError
 from plimsoll.sandbox.kubectl import Kubectl
+from plimsoll.sandbox.lifecycle import Started
 from plimsoll.sandbox.processes import Child, free_ports, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from plimsoll.sandbox.binaries import Binaries
 
@@ -34,7 +34,7 @@ _PORT_TAKEN: Final = "address already in use"
 _CLIENT_RATE: Final = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 
 
-class ControlPlane:
+class ControlPlane(Started):
     """One control plane with its data in a folder of its own; a context manager, or `start` and `stop`."""
 
     def __init__(self, binaries: Binaries, *, schedules: bool = True) -> None:
@@ -63,17 +63,6 @@ class ControlPlane:
         return Kubectl(
             binary=self._binaries["kubectl"], kubeconfig=self.kubeconfig, cache=self.folder / "kubectl-cache"
         )
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def start(self) -> None:
         """Start every program and wait until the API server is ready.

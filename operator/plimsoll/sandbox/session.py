@@ -12,17 +12,17 @@ import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from plimsoll.cluster import rbac
 from plimsoll.sandbox.errors import SandboxError
+from plimsoll.sandbox.lifecycle import Started
 from plimsoll.sandbox.processes import Child, free_ports, listens, wait_until
 from plimsoll.sandbox.simulated import SimulatedCluster
 from plimsoll.webhook.configurations import Url, webhook_configurations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from plimsoll.sandbox.binaries import Binaries
     from plimsoll.sandbox.controlplane import ControlPlane
@@ -73,7 +73,7 @@ class ProcessFlags:
     settings: tuple[str, ...] = ()
 
 
-class Sandbox:
+class Sandbox(Started):
     """Everything that `plimsoll try` runs; a context manager, or `start` and `stop`."""
 
     def __init__(
@@ -110,17 +110,6 @@ class Sandbox:
     def folder(self) -> Path:
         """Where logs and data lie while it runs."""
         return self.cluster.control_plane.folder
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def start(self) -> None:
         """Start everything and wait until the operator and the webhook answer.

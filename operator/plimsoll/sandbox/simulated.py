@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from plimsoll.sandbox.controlplane import ControlPlane
+from plimsoll.sandbox.lifecycle import Started
 from plimsoll.sandbox.nodes import load_nodes
 from plimsoll.sandbox.processes import Child, wait_until
 from plimsoll.sandbox.simulation import kwok
@@ -14,7 +15,6 @@ from plimsoll.sandbox.volumes import storage_objects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from plimsoll.sandbox.binaries import Binaries
     from plimsoll.sandbox.kubectl import Kubectl
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _READY_SECONDS: Final = 30.0
 
 
-class SimulatedCluster:
+class SimulatedCluster(Started):
     """Control plane, nodes, kwok and the volume provisioner; a context manager, or `start` and `stop`."""
 
     def __init__(self, binaries: Binaries, nodes: Sequence[dict[str, Any]] | None = None) -> None:
@@ -36,17 +36,6 @@ class SimulatedCluster:
     def kubectl(self) -> Kubectl:
         """Kubectl as a cluster administrator."""
         return self.control_plane.kubectl
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def start(self) -> None:
         """Start everything and wait until every node is Ready.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from plimsoll.sandbox.controlplane import ControlPlane
+from plimsoll.sandbox.lifecycle import Started
 from plimsoll.sandbox.processes import Child
 from plimsoll.sandbox.realnode import layout
 from plimsoll.sandbox.realnode.node import RealNode
@@ -14,13 +15,12 @@ from plimsoll.sandbox.volumes import storage_objects
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from plimsoll.sandbox.binaries import Binaries
     from plimsoll.sandbox.kubectl import Kubectl
 
 
-class RealCluster:
+class RealCluster(Started):
     """Everything but our own processes; a context manager, or `start` and `stop`."""
 
     def __init__(self, control_plane: Binaries, node: Binaries, cache: Path) -> None:
@@ -33,17 +33,6 @@ class RealCluster:
     def kubectl(self) -> Kubectl:
         """Kubectl as a cluster administrator."""
         return self.control_plane.kubectl
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def start(self) -> None:
         """Start everything and wait until the node is Ready.

@@ -6,9 +6,10 @@ import contextlib
 import fcntl
 import os
 import subprocess
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from plimsoll.sandbox.errors import SandboxError
+from plimsoll.sandbox.lifecycle import Started
 from plimsoll.sandbox.processes import Child, free_ports, wait_until
 from plimsoll.sandbox.realnode import configuration, layout
 from plimsoll.sandbox.realnode.images import ensure_pause_image
@@ -17,7 +18,6 @@ from plimsoll.sandbox.realnode.sweep import remember_sysctls, sweep
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from plimsoll.sandbox.binaries import Binaries
     from plimsoll.sandbox.controlplane import ControlPlane
@@ -26,7 +26,7 @@ _START_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 5.0
 
 
-class RealNode:
+class RealNode(Started):
     """kubelet, containerd, kube-proxy and CoreDNS, with everything that they make."""
 
     def __init__(self, binaries: Binaries, control_plane: ControlPlane, cache: Path) -> None:
@@ -36,17 +36,6 @@ class RealNode:
         self._store = cache / layout.STORE
         self._children: list[Child] = []
         self._held: TextIO | None = None
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def start(self) -> None:
         """Start every program and wait until the node is Ready.
