@@ -1,4 +1,4 @@
-"""The custom resource from the pydantic types: for kubectl, and as a page to read."""
+"""The custom resource from the pydantic types: for kubectl, for the chart, and as a page to read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from plimsoll.api.crd import PATH, crd_yaml
 from plimsoll.api.reference import reference
 
+_CHART = Path("deploy/helm/plimsoll/files/crd.yaml")  # helm reads files inside the chart only
 _PAGE = Path("docs/api.md")
 
 
 def outputs() -> dict[Path, str]:
     """Every file that is generated here, relative to the repository's root."""
-    return {Path(PATH): crd_yaml(), _PAGE: reference()}
+    text = crd_yaml()
+    return {Path(PATH): text, _CHART: text, _PAGE: reference()}
