@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,6 +132,13 @@ class World:
         return {
             key: item for key, item in found.items() if item["metadata"]["labels"][OWNER] == name or not name
         }
+
+    def written(self) -> Counter[str]:
+        """What the operator wrote for the models of this namespace alone: applies by kind, and the status."""
+        lines = [line for line in self.operator.log().splitlines() if f"object={self.namespace}/" in line]
+        applied = (re.search(r"applying kind=(\w+)", line) for line in lines)
+        status = sum("wrote the status" in line for line in lines)
+        return Counter(found[1] for found in applied if found) + Counter({"status": status})
 
     def applies(self) -> str:
         """What the operator applied here, and why."""

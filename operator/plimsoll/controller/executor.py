@@ -142,5 +142,6 @@ class Executor:
                 "status": status,
             },
         )
+        _logger.debug("wrote the status", extra={"object": f"{metadata['namespace']}/{metadata['name']}"})
         self._metrics.status_written()
         self._store.put(MODEL_DEPLOYMENT, written)
