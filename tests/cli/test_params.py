@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from plimsoll.cli.errors import WrongUsageError
 from plimsoll.cli.options import HardwareOptions
-from plimsoll.cli.params import CacheType, CapabilityType, GpuType, QuantityType, ShareType
+from plimsoll.cli.params import GPU_MEMORY, KV_CACHE_SIZE, CapabilityType, GpuType, ShareType
 from plimsoll.sizing.facts import Provenance
 from plimsoll.sizing.gpus import catalogue, find
 from plimsoll.units import GIB
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        pytest.param(QuantityType(), "80Gi", 80 * GIB, id="size in Gi"),
-        pytest.param(CacheType(), "512Mi", 2**29, id="size of a cache"),
-        pytest.param(QuantityType(), "24e9", 24 * 10**9, id="size with an exponent"),
+        pytest.param(GPU_MEMORY, "80Gi", 80 * GIB, id="size in Gi"),
+        pytest.param(KV_CACHE_SIZE, "512Mi", 2**29, id="size of a cache"),
+        pytest.param(GPU_MEMORY, "24e9", 24 * 10**9, id="size with an exponent"),
         pytest.param(ShareType(), "0.92", Fraction(23, 25), id="share"),
         pytest.param(ShareType(), "1", Fraction(1), id="the whole"),
         pytest.param(CapabilityType(), "8.9", (8, 9), id="capability"),
@@ -40,14 +40,14 @@ def test_what_is_well_written_is_read_exactly(kind: click.ParamType[Any], text: 
 @pytest.mark.parametrize(
     ("kind", "text", "sentence"),
     [
-        pytest.param(QuantityType(), "80", "write it with its unit, such as 80Gi", id="no unit"),
-        pytest.param(QuantityType(), "-8Gi", "must be zero or more", id="negative"),
-        pytest.param(QuantityType(), "80GB", "is not a quantity", id="GB"),
-        pytest.param(QuantityType(), "999E", "is no memory of one GPU", id="too much"),
+        pytest.param(GPU_MEMORY, "80", "write it with its unit, such as 80Gi", id="no unit"),
+        pytest.param(GPU_MEMORY, "-8Gi", "must be zero or more", id="negative"),
+        pytest.param(GPU_MEMORY, "80GB", "is not a quantity", id="GB"),
+        pytest.param(GPU_MEMORY, "999E", "is no memory of one GPU", id="too much"),
         pytest.param(
-            CacheType(), "0", "is no size of a KV cache: write it with its unit, such as 8Gi", id="no cache"
+            KV_CACHE_SIZE, "0", "is no size of a KV cache: write it with its unit, such as 8Gi", id="no cache"
         ),
-        pytest.param(CacheType(), "8GB", "is not a quantity", id="cache in GB"),
+        pytest.param(KV_CACHE_SIZE, "8GB", "is not a quantity", id="cache in GB"),
         pytest.param(ShareType(), "0", "above 0 and at most 1", id="nothing"),
         pytest.param(ShareType(), "1.01", "above 0 and at most 1", id="over one"),
         pytest.param(ShareType(), "nan", "above 0 and at most 1", id="nan"),
@@ -66,7 +66,7 @@ def test_what_is_not_says_how_to_write_it(kind: click.ParamType[Any], text: str,
 
 
 @pytest.mark.parametrize(
-    "kind", [QuantityType(), CacheType(), ShareType(), CapabilityType(), GpuType()], ids=lambda k: k.name
+    "kind", [GPU_MEMORY, KV_CACHE_SIZE, ShareType(), CapabilityType(), GpuType()], ids=lambda k: k.name
 )
 @given(text=st.text(max_size=60))
 def test_no_text_at_all_breaks_a_parameter(kind: click.ParamType[Any], text: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from plimsoll.controller.executor import REPORTING_CONTROLLER
 from plimsoll.sandbox.kubectl import Kubectl
 from plimsoll.sandbox.processes import Child, free_ports, listens, wait_until
 from plimsoll.sandbox.session import NAMESPACE, Sandbox
@@ -139,6 +140,15 @@ class World:
         applied = (re.search(r"applying kind=(\w+)", line) for line in lines)
         status = sum("wrote the status" in line for line in lines)
         return Counter(found[1] for found in applied if found) + Counter({"status": status})
+
+    def told(self) -> set[str]:
+        """Names of the events that the operator posted in this namespace."""
+        found = self.kubectl.items("events.events.k8s.io", "-n", self.namespace)
+        return {
+            item["metadata"]["name"]
+            for item in found
+            if item.get("reportingController") == REPORTING_CONTROLLER
+        }
 
     def applies(self) -> str:
         """What the operator applied here, and why."""

@@ -12,13 +12,13 @@ import click
 
 from plimsoll.cli.errors import WrongUsageError
 from plimsoll.cli.params import (
+    GPU_MEMORY,
+    KV_CACHE_SIZE,
     MAX_NODES,
     MAX_PARALLEL,
     TOKENS,
-    CacheType,
     CapabilityType,
     GpuType,
-    QuantityType,
     ShareType,
 )
 from plimsoll.sizing.accelerators import Accelerator, NodePool
@@ -217,7 +217,7 @@ hardware_options = gathered(
         ),
         click.option(
             "--gpu-memory",
-            type=QuantityType(),
+            type=GPU_MEMORY,
             help="Memory of one GPU as torch shows it, such as 80Gi; for a card without a name, or instead of its own.",
         ),
         click.option(
@@ -276,7 +276,7 @@ serving_options = gathered(
         click.option("--max-num-batched-tokens", type=TOKENS, help="Most tokens in one forward pass."),
         click.option(
             "--kv-cache-memory-bytes",
-            type=CacheType(),
+            type=KV_CACHE_SIZE,
             help="KV cache of each GPU (on CPU: in host memory), such as 8Gi; unset: what is left.",
         ),
     ),

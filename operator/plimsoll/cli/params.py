@@ -22,9 +22,15 @@ _MOST_GPU_BYTES: Final = 2**45
 
 
 class QuantityType(click.ParamType[int]):
-    """A Kubernetes quantity of bytes, such as 80Gi."""
+    """A Kubernetes quantity of bytes, such as 80Gi, within bounds."""
 
     name = "size"
+
+    def __init__(self, *, least: int, what: str, example: str) -> None:
+        """Take the smallest value, what it is a size of, and how one is written."""
+        self._least = least
+        self._what = what
+        self._example = example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read the quantity, or say what one looks like."""
@@ -34,27 +40,15 @@ class QuantityType(click.ParamType[int]):
             size = parse_bytes(str(value))
         except QuantityError as error:
             self.fail(str(error), param, ctx)
-        if not _LEAST_GPU_BYTES <= size <= _MOST_GPU_BYTES:
-            self.fail(f"{value!r} is no memory of one GPU: write it with its unit, such as 80Gi", param, ctx)
+        if not self._least <= size <= _MOST_GPU_BYTES:
+            self.fail(
+                f"{value!r} is no {self._what}: write it with its unit, such as {self._example}", param, ctx
+            )
         return size
 
 
-class CacheType(click.ParamType[int]):
-    """A Kubernetes quantity of bytes for the KV cache, such as 8Gi."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the quantity, or say what one looks like."""
-        if isinstance(value, int):
-            return value
-        try:
-            size = parse_bytes(str(value))
-        except QuantityError as error:
-            self.fail(str(error), param, ctx)
-        if not 0 < size <= _MOST_GPU_BYTES:
-            self.fail(f"{value!r} is no size of a KV cache: write it with its unit, such as 8Gi", param, ctx)
-        return size
+GPU_MEMORY: Final = QuantityType(least=_LEAST_GPU_BYTES, what="memory of one GPU", example="80Gi")
+KV_CACHE_SIZE: Final = QuantityType(least=1, what="size of a KV cache", example="8Gi")
 
 
 class ShareType(click.ParamType[Fraction]):

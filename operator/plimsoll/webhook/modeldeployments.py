@@ -74,8 +74,6 @@ class ModelDeploymentReview:
 
     async def _advise(self, deployment: ModelDeployment) -> Verdict:
         spec = deployment.spec
-        if spec.model.token_secret_ref is not None:
-            pass
         try:
             facts = await quick_facts(self._hub, spec.model.id, spec.model.revision)
             nodes = await self._reads.nodes()
