@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from plimsoll.api import API_VERSION, KIND
+from plimsoll.api.malformed import malformed_fields
 from plimsoll.api.spec import ModelDeployment
 from plimsoll.cli.errors import WrongUsageError
 from plimsoll.units import MIB, format_size
@@ -153,16 +154,7 @@ def _taken_apart(document: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _problems(error: ValidationError) -> str:
-    """Every problem by field path, without echoing what may be a secret or a megabyte."""
-    sentences: list[str] = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join(str(step) for step in ("spec", *(s for s in problem["loc"] if s != "spec")))
-        if problem["type"] == "extra_forbidden":
-            sentences.append(f"{path} is no field of a {KIND}")
-        elif problem["type"] == "missing":
-            sentences.append(f"{path} is required")
-        else:
-            sentences.append(f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    sentences = malformed_fields(error)
     more = len(sentences) - _SHOWN_PROBLEMS
     shown = "; ".join(sentences[:_SHOWN_PROBLEMS])
     return f"{shown}; and {more} more" if more > 0 else shown

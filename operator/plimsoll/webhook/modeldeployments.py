@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from plimsoll.api.malformed import malformed_fields
 from plimsoll.api.spec import ModelDeployment
 from plimsoll.api.status import PlanStatus
 from plimsoll.cluster.errors import ClusterError
@@ -66,7 +67,7 @@ class ModelDeploymentReview:
         try:
             deployment = ModelDeployment.from_object(body)
         except ValidationError as error:
-            return Verdict(errors=schema_errors(error))
+            return Verdict(errors=malformed_fields(error))
         problems = validate(deployment.spec)
         if problems:
             return Verdict(errors=tuple(str(problem) for problem in problems))
@@ -91,15 +92,6 @@ class ModelDeploymentReview:
             short = shortfalls(needs(outcome, spec), quotas, ())
             warnings += [cut(str(shortfall)) for shortfall in short]
         return Verdict(warnings=tuple(warnings))
-
-
-def schema_errors(error: ValidationError) -> tuple[str, ...]:
-    """Every problem of the types, with the field's path."""
-    found = []
-    for one in error.errors():
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
-        found.append(f"spec{path}: {one['msg']}")
-    return tuple(found)
 
 
 def cut(text: str) -> str:
