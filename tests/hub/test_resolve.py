@@ -91,6 +91,7 @@ async def test_a_config_file_stands_for_the_model_that_is_named(folder: Path) ->
         ("a" * 300, Kind.INVALID_REFERENCE, "model id 'aaa"),
         ("a b", Kind.INVALID_REFERENCE, "model id 'a b' cannot be"),
         ("org/unknown", Kind.NOT_FOUND, "not in the bundled catalogue"),
+        ("llama2:13b", Kind.INVALID_REFERENCE, "name the original, meta-llama/Llama-2-13b-chat-hf"),
     ],
 )
 async def test_what_is_nowhere_is_said_in_one_sentence(model: str, kind: Kind, says: str) -> None:

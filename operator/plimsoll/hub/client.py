@@ -1,7 +1,8 @@
 """The facts of a model from the Hub, in at most three requests whatever its number of files.
 
 One request gives the commit, the files with their sizes and the parameters by dtype; one gives config.json at
-that commit, and the Hub may redirect it once.
+that commit, and the Hub may redirect it once. Only where the files do not hold what config.json implies, and
+no reason is known, the headers of the weight files are read too: a range or two of each.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
@@ -21,12 +23,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from plimsoll import __version__
 from plimsoll.hub.config import MAX_CONFIG_BYTES, config_too_large, no_config, parse_config
 from plimsoll.hub.errors import HubProblem, problem
+from plimsoll.hub.headers import leave_a_question, with_headers
 from plimsoll.hub.translate import EXPECTED_ERRORS, host_of, translate
 from plimsoll.reconcile.sources import HubFailureKind, check_reference, is_commit
 from plimsoll.sizing.facts import ModelFacts, Provenance, RepoFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 CONFIG_FILE: Final = "config.json"
@@ -110,7 +113,7 @@ class HubClient:
         return await self._in_thread(self._metadata, model_id, revision, token)
 
     async def complete(self, metadata: RepoMetadata, token: str | None = None) -> ModelFacts:
-        """Read config.json at the commit: one request, two where the Hub redirects.
+        """Read config.json at the commit: one request, two where the Hub redirects; headers where they are needed.
 
         Raises:
             HubProblem: it could not be had, or is no transformer's.
@@ -122,7 +125,7 @@ class HubClient:
         if sizes[CONFIG_FILE] > MAX_CONFIG_BYTES:
             raise config_too_large(sizes[CONFIG_FILE], where)
         raw = await self._in_thread(self._config, metadata.model_id, metadata.commit, token)
-        return ModelFacts(
+        facts = ModelFacts(
             model_id=metadata.model_id,
             requested_revision=metadata.requested_revision,
             commit=metadata.commit,
@@ -133,6 +136,30 @@ class HubClient:
             provenance=Provenance.PUBLISHED,
             source="Hub",
         )
+        if not leave_a_question(facts):
+            return facts
+        try:
+            return await self._in_thread(
+                lambda _id, _commit, checked: self._with_headers(facts, checked), "", "", token
+            )
+        except HubProblem:
+            return facts  # the question stays, and the plan says so
+
+    def _with_headers(self, facts: ModelFacts, token: str | None) -> ModelFacts:
+        """Read the headers of the weight files, by ranges and within one deadline."""
+        deadline = time.monotonic() + self._deadline_seconds
+
+        def read(path: str, start: int, length: int) -> bytes:
+            url = hf_hub_url(facts.model_id, path, revision=facts.commit, endpoint=self.endpoint)
+            headers = build_hf_headers(
+                token=token or False, library_name=LIBRARY, library_version=__version__
+            ) | {"Range": f"bytes={start}-{start + length - 1}"}
+            with get_session().stream("GET", url, headers=headers, timeout=self._timeout_seconds) as response:
+                hf_raise_for_status(response)
+                skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else start
+                return _first(response.iter_bytes(), skipped + length, deadline)[skipped:]
+
+        return with_headers(facts, read)
 
     async def _in_thread(
         self,
@@ -195,6 +222,22 @@ class HubClient:
                 if time.monotonic() > deadline:
                     raise TimeoutError
         return bytes(raw)
+
+
+def _first(chunks: Iterable[bytes], length: int, deadline: float) -> bytes:
+    """The first bytes of an answer that may be longer.
+
+    Raises:
+        TimeoutError: they were not there in time.
+    """
+    raw = bytearray()
+    for chunk in chunks:
+        raw += chunk
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if len(raw) >= length:
+            break
+    return bytes(raw[:length])
 
 
 def checked_token(token: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from plimsoll.hub.config import MAX_CONFIG_BYTES, config_too_large, no_config, parse_config
 from plimsoll.hub.errors import HubProblem, problem
+from plimsoll.hub.headers import with_headers_in
 from plimsoll.reconcile.sources import DEFAULT_REVISION, HubFailureKind, check_reference
 from plimsoll.sizing import catalogue
 from plimsoll.sizing.facts import ModelFacts, Provenance, RepoFile
@@ -52,6 +53,13 @@ async def facts_for(
     if _is_folder(model):
         return facts_from_folder(model)
     wanted = revision or DEFAULT_REVISION
+    original = catalogue.original_of(model) if "/" not in model else None
+    if original is not None:
+        raise problem(
+            HubFailureKind.INVALID_REFERENCE,
+            f"{model} is Ollama's name of GGUF files, which vLLM no longer loads: name the original, {original}, or one "
+            "of its quantised builds that `plimsoll catalogue` lists.",
+        )
     failure = check_reference(model, wanted)
     if failure is not None:
         raise HubProblem(failure)
@@ -62,8 +70,8 @@ async def facts_for(
     if hub is None:
         raise problem(
             HubFailureKind.NOT_FOUND,
-            f"{model} is not in the bundled catalogue and the Hub is not to be asked: name one of "
-            f"{', '.join(catalogue.model_ids())}, a local folder, or a config.json with --config.",
+            f"{model} is not in the bundled catalogue and the Hub is not to be asked: name a model that "
+            "`plimsoll catalogue` lists, a local folder, or a config.json with --config.",
         )
     return await hub.fetch(model, wanted, token)
 
@@ -103,13 +111,14 @@ def facts_from_folder(path: str) -> ModelFacts:
         raise _unreadable(error, folder) from None
     paths = [file.path for file in files]
     facts = facts_from_config(str(folder), folder / _CONFIG_FILE)
-    return replace(
+    facts = replace(
         facts,
         files=files,
         has_chat_template=any(name in paths for name in _CHAT_TEMPLATE_FILES)
         or _tokenizer_has_template(folder),
         source=f"folder {folder}",
     )
+    return with_headers_in(facts, folder)
 
 
 def _is_folder(model: str) -> bool:

@@ -18,6 +18,7 @@ class Accelerator:
         product: the value of the node label nvidia.com/gpu.product.
         memory_bytes: what the driver shows to the engine, not the marketing figure.
         compute_capability: (major, minor).
+        platform: "cuda", or "rocm" where the engine runs on AMD's stack.
     """
 
     alias: str
@@ -26,6 +27,7 @@ class Accelerator:
     compute_capability: tuple[int, int]
     provenance: Provenance
     source: str
+    platform: str = "cuda"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class NodePool:
         accelerator: None for nodes without a GPU.
         node_labels: what a pod must select to land here, as (label, value) pairs.
         allocatable_millicores, allocatable_bytes: of the largest node, for CPU and host memory.
+        shared: several pods get the same card at a time, which keeps no memory apart for them.
     """
 
     name: str
@@ -47,3 +50,4 @@ class NodePool:
     node_labels: tuple[tuple[str, str], ...] = ()
     allocatable_millicores: int | None = None
     allocatable_bytes: int | None = None
+    shared: bool = False

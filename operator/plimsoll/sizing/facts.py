@@ -39,5 +39,12 @@ class ModelFacts:
         default_factory=dict
     )  # of the safetensors files: {"BF16": n}
     has_chat_template: bool = False
+    tensor_bytes: int | None = (
+        None  # of the weight files that the engine loads, where their headers were read
+    )
+    unloaded_bytes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # in those files and not loaded, by the reason in words
     provenance: Provenance = Provenance.PUBLISHED
     source: str = ""  # where it was read: "Hub", "catalogue", "--config FILE"
+    warnings: tuple[str, ...] = ()  # of what was read, such as a weight file that is cut off

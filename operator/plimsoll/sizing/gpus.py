@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from importlib import resources
@@ -20,6 +20,7 @@ from plimsoll.sizing.accelerators import Accelerator
 from plimsoll.sizing.facts import Provenance
 from plimsoll.units import GIB, MIB
 
+MIG_SUFFIX: Final = "-MIG-"  # between the card and the profile in the product label of a slice
 _WITHOUT_SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 # A label within this share of the table's own is the same card under another driver.
 _SAME_CARD_RATIO: Final = Fraction(2, 100)
@@ -30,11 +31,34 @@ class UnknownAccelerator(ValueError):  # noqa: N818 - named in the contract betw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigProfile:
+    """A size of slice that a card can be cut into.
+
+    Attributes:
+        name: as in the resource nvidia.com/mig-<name> and the product label's suffix -MIG-<name> ("3g.40gb").
+        compute_slices: the first figure of the name; a card has seven, or four.
+        memory_bytes: what the driver shows inside the slice.
+    """
+
+    name: str
+    compute_slices: int
+    memory_bytes: int
+    provenance: Provenance
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
     accelerator: Accelerator
     names: frozenset[str]  # normalised: aliases and products
     products: tuple[str, ...]
-    label_bytes: int
+    label_bytes: int | None  # None: NVML tells no memory of this card
+    mig: tuple[MigProfile, ...]
+
+    @property
+    def shown(self) -> Fraction:
+        """The share of the label's memory that the engine is shown."""
+        return Fraction(self.accelerator.memory_bytes, self.label_bytes or self.accelerator.memory_bytes)
 
 
 def catalogue() -> tuple[Accelerator, ...]:
@@ -42,8 +66,21 @@ def catalogue() -> tuple[Accelerator, ...]:
     return tuple(entry.accelerator for entry in _entries())
 
 
+def checked_cards() -> tuple[Accelerator, ...]:
+    """The cards that may be proposed: read from a real one, on CUDA, with memory that no host shares."""
+    return tuple(
+        entry.accelerator
+        for entry in _entries()
+        if entry.accelerator.provenance is not Provenance.RECALLED
+        and entry.accelerator.platform == "cuda"
+        and entry.label_bytes is not None
+    )
+
+
 def label_memory_mib(accelerator: Accelerator) -> int:
     """The value of the label nvidia.com/gpu.memory on a node with this card, in MiB.
+
+    A card that NVML tells no memory of has its total there.
 
     Raises:
         UnknownAccelerator: the card is not one of the catalogue's.
@@ -51,19 +88,25 @@ def label_memory_mib(accelerator: Accelerator) -> int:
     entry = _by_name(accelerator.alias)
     if entry is None:
         raise _unknown(accelerator.alias)
-    return entry.label_bytes // MIB
+    return (entry.label_bytes or entry.accelerator.memory_bytes) // MIB
 
 
 def find(name: str) -> Accelerator:
     """The card of this alias or label value; case, dashes, blanks and underscores do not matter.
 
+    A slice is named by its card and its profile, as in the label: A100-80GB-MIG-3g.40gb.
+
     Raises:
         UnknownAccelerator: no card has this name; the sentence lists the nearest and all names.
     """
     entry = _by_name(name)
-    if entry is None:
+    if entry is not None:
+        return entry.accelerator
+    whole, mark, profile = name.rpartition(MIG_SUFFIX)
+    card = _by_name(whole) if mark else None
+    if card is None:
         raise _unknown(name)
-    return entry.accelerator
+    return mig_slice(card.accelerator, profile)
 
 
 def from_label(
@@ -89,14 +132,17 @@ def from_label(
             f"The label nvidia.com/gpu.memory is {memory_mib} on nodes with {product!r}: it must be the card's "
             "memory in MiB; correct the label or run GPU Feature Discovery on the node."
         )
+    if MIG_SUFFIX in product:
+        known_slice = _slice_of(product, memory_mib)
+        if known_slice is not None:
+            return known_slice
     entry = next((e for e in _entries() if product in e.products), None)
     if entry is None:
         return _from_labels_alone(product, memory_mib, compute_major, compute_minor)
     known = entry.accelerator
     memory_bytes, source = known.memory_bytes, known.source
     if memory_mib is not None and not _same_card(entry, memory_mib * MIB):
-        shown = Fraction(known.memory_bytes, entry.label_bytes)
-        memory_bytes = int(memory_mib * MIB * shown)
+        memory_bytes = int(memory_mib * MIB * entry.shown)
         source = f"node label nvidia.com/gpu.memory={memory_mib}, less the driver's share as on {known.alias}"
     capability = known.compute_capability
     if compute_major is not None and compute_minor is not None:
@@ -108,11 +154,76 @@ def from_label(
         compute_capability=capability,
         provenance=known.provenance,
         source=source,
+        platform=known.platform,
     )
+
+
+def mig_profiles(accelerator: Accelerator) -> tuple[MigProfile, ...]:
+    """The slices that this card of the catalogue can be cut into, the smallest first; empty where none is known."""
+    entry = _by_name(accelerator.alias)
+    return () if entry is None else entry.mig
+
+
+def compute_share(accelerator: Accelerator) -> tuple[int, int] | None:
+    """Compute slices of a MIG slice and of its whole card, such as (3, 7); None for a whole card or an unknown one."""
+    whole, mark, profile = accelerator.alias.partition(MIG_SUFFIX)
+    entry = _by_name(whole) if mark else None
+    slices = {known.name: known.compute_slices for known in entry.mig} if entry is not None else {}
+    return (slices[profile], max(slices.values())) if profile in slices else None
+
+
+def mig_slice(accelerator: Accelerator, profile: str, memory_mib: int | None = None) -> Accelerator:
+    """A slice of a card, as one GPU of its own.
+
+    Args:
+        accelerator: the whole card.
+        profile: such as "3g.40gb", as in the resource nvidia.com/mig-3g.40gb.
+        memory_mib: the label nvidia.com/mig-<profile>.memory; it wins over the table, and stands for a profile
+            that the table lacks.
+
+    Raises:
+        UnknownAccelerator: neither the table nor a label says the slice's memory.
+    """
+    known = {slice_.name: slice_ for slice_ in mig_profiles(accelerator)}
+    if memory_mib is not None:
+        # Of a slice NVML's total is the engine's: what the driver keeps is left out of all of them already.
+        memory_bytes, provenance = memory_mib * MIB, accelerator.provenance
+        source = f"the node's label of {profile}, {memory_mib} MiB"
+    elif profile in known:
+        found = known[profile]
+        memory_bytes, provenance, source = found.memory_bytes, found.provenance, found.source
+    else:
+        raise UnknownAccelerator(
+            f"The MIG profile {profile!r} of {accelerator.alias} is not in the catalogue, which has "
+            f"{', '.join(known) or 'none'}, and the nodes lack the label nvidia.com/mig-{profile}.memory: run GPU "
+            "Feature Discovery on them."
+        )
+    name = f"{accelerator.product}{MIG_SUFFIX}{profile}"
+    return replace(
+        accelerator,
+        alias=f"{accelerator.alias}{MIG_SUFFIX}{profile}",
+        product=name,
+        memory_bytes=min(memory_bytes, accelerator.memory_bytes),
+        provenance=provenance,
+        source=source,
+    )
+
+
+def _slice_of(product: str, memory_mib: int | None) -> Accelerator | None:
+    """The slice that a product label such as NVIDIA-H100-80GB-HBM3-MIG-1g.10gb names, if its card is known."""
+    whole, _, profile = product.partition(MIG_SUFFIX)
+    entry = next((e for e in _entries() if whole in e.products), None)
+    if entry is None:
+        return None
+    if memory_mib is None and all(known.name != profile for known in entry.mig):
+        return None
+    return replace(mig_slice(entry.accelerator, profile, memory_mib), product=product)
 
 
 def _same_card(entry: _Entry, label_bytes: int) -> bool:
     """Whether a label is this card's: older drivers leave their own share out of the label already."""
+    if entry.label_bytes is None:
+        return True
     high = entry.label_bytes * (1 + _SAME_CARD_RATIO)
     return entry.accelerator.memory_bytes <= label_bytes <= high
 
@@ -134,7 +245,7 @@ def _from_labels_alone(
             f"The GPU {product!r} is not in the catalogue and its nodes lack the label {' and '.join(missing)}; "
             "run GPU Feature Discovery on them, or name a card of the catalogue in spec.hardware.gpu.product."
         )
-    worst = min(Fraction(e.accelerator.memory_bytes, e.label_bytes) for e in _entries())
+    worst = min(entry.shown for entry in _entries())
     return Accelerator(
         alias=product,
         product=product,
@@ -189,10 +300,22 @@ def _entry(row: dict[str, Any]) -> _Entry:
             compute_capability=(major, minor),
             provenance=Provenance(row["provenance"]),
             source=row["source"],
+            platform=row.get("platform", "cuda"),
         ),
         names=frozenset(_normalise(n) for n in (row["alias"], *row.get("aliases", ()), *products)),
         products=products,
-        label_bytes=row["label_mib"] * MIB,
+        label_bytes=row["label_mib"] * MIB if "label_mib" in row else None,
+        mig=tuple(_mig(row, name, gib) for name, gib in row.get("mig", {}).items()),
+    )
+
+
+def _mig(row: dict[str, Any], name: str, gib: str) -> MigProfile:
+    return MigProfile(
+        name=name,
+        compute_slices=int(name.partition("g.")[0]),
+        memory_bytes=_lowest_bytes(gib),
+        provenance=Provenance(row["mig_provenance"]),
+        source=row["mig_source"],
     )
 
 

@@ -7,6 +7,7 @@ volume and the download follow this one rule, so that they agree.
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _WEIGHT_SUFFIXES: Final = (
 
 # As vLLM's default loader looks for them: the first form that is there is the one that it loads.
 _WEIGHT_FORMS: Final = (".safetensors", ".bin", ".pt")
+_INDEX: Final = "model.safetensors.index.json"
+_SHARD: Final = re.compile(r"model-\d{5,6}-of-\d{5,6}\.safetensors")
 # The second copy for mistral-inference, and the .bin and .pt files that trainers leave behind.
 _NOT_WEIGHTS: Final = ("consolidated", "training_args", "optimizer", "scheduler", "rng_state", "scaler")
 
@@ -30,14 +33,21 @@ _NOT_WEIGHTS: Final = ("consolidated", "training_args", "optimizer", "scheduler"
 def weight_files(files: Iterable[RepoFile]) -> tuple[RepoFile, ...]:
     """The weight files that the engine loads: safetensors if there are any, else .bin, else .pt.
 
-    Source: vLLM, model_executor/model_loader/default_loader.py.
+    Source: vLLM, model_executor/model_loader/default_loader.py and weight_utils.py (filter_duplicate_safetensors_files).
     """
     at_root = [file for file in files if "/" not in file.path and not file.path.startswith(_NOT_WEIGHTS)]
     for suffix in _WEIGHT_FORMS:
         found = tuple(file for file in at_root if file.path.endswith(suffix))
         if found:
-            return found
+            return _indexed(at_root, found) if suffix == _WEIGHT_FORMS[0] else found
     return ()
+
+
+def _indexed(at_root: list[RepoFile], found: tuple[RepoFile, ...]) -> tuple[RepoFile, ...]:
+    """The shards, where an index stands beside them: the engine takes no file that the index does not name."""
+    if all(file.path != _INDEX for file in at_root):
+        return found
+    return tuple(file for file in found if _SHARD.fullmatch(file.path)) or found
 
 
 def download_files(

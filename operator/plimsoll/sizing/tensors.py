@@ -23,7 +23,7 @@ class Sharding(StrEnum):
     COLUMN = "column"  # output features / tp
     ROW = "row"  # input features / tp
     KV_COLUMN = "kv column"  # output features / tp by whole KV heads, copied when tp exceeds them
-    GROUPS = "groups"  # output features / tp by whole groups of Mamba 2, which tp must divide
+    GROUPS = "groups"  # output features / tp by whole groups of Mamba 2, which tp must divide; a single one is copied
     HEADS = "heads"  # output features / tp where whole heads divide, else whole on every rank
     VOCAB = "vocab"  # rows padded to a multiple of 64, then / tp
 
@@ -43,6 +43,8 @@ class Tensor:
         own: a quantization of this tensor alone, in a checkpoint that mixes them.
         partitions: outputs that the engine scales apart in one fused layer.
         follows: fused behind the tensor before it, in one layer of the engine.
+        least_width: of an expert that is split, what the engine fills a narrower share up to.
+        stored: the files hold it; False where the engine fills it from another (Gemma 4's values are its keys).
     """
 
     name: str
@@ -57,15 +59,18 @@ class Tensor:
     follows: bool = False
     own: Quantization | None = None
     partitions: int = 1
+    least_width: int = 1
+    stored: bool = True
 
     def rank_shape(self, tensor_parallel_size: int) -> tuple[int, int]:
         """Rows and columns on one rank; divisibility is checked by `weights.tensor_parallel_problem`."""
+        least = self.least_width if tensor_parallel_size > 1 else 1
         match self.sharding:
-            case Sharding.COLUMN | Sharding.GROUPS:
-                return self.rows // tensor_parallel_size, self.columns
+            case Sharding.COLUMN:
+                return max(least, self.rows // tensor_parallel_size), self.columns
             case Sharding.ROW:
-                return self.rows, self.columns // tensor_parallel_size
-            case Sharding.KV_COLUMN:
+                return self.rows, max(least, self.columns // tensor_parallel_size)
+            case Sharding.KV_COLUMN | Sharding.GROUPS:
                 heads = self.kv_heads or 1
                 return self.rows // heads * kv_heads_per_rank(heads, tensor_parallel_size), self.columns
             case Sharding.HEADS:

@@ -3,7 +3,8 @@
 One TOML file per model in `models/`, in a schema of our own: `config` has the keys of config.json that take
 part in a size, `config_nulls` those that stand there as null (TOML has none, and a missing key would take the
 library's default); `weights` the weight files, the first table being what the engine loads and the others the
-same tensors once more; `files` what else is large enough to count. Each carries a provenance, and what was
+same tensors once more; `files` what else is large enough to count; `quantized_of` the model that this one is a
+quantised build of; `ollama` what Ollama calls it; `difference` what the files hold beside what the config implies, in bytes, and why. Each carries a provenance, and what was
 written from memory ("recalled") makes the whole entry so, unless the arithmetic of another fact confirms it.
 """
 
@@ -49,6 +50,7 @@ def lookup(model_id: str) -> ModelFacts | None:
         files=tuple(sorted(files, key=lambda f: f.path)),
         parameters_by_dtype=dict(row["parameters"]),
         has_chat_template=row["has_chat_template"],
+        unloaded_bytes=_unloaded(row),
         provenance=_provenance(row),
         source=_source(row),
     )
@@ -66,6 +68,55 @@ def is_gated(model_id: str) -> bool:
     return bool(row["gated"])
 
 
+def license_of(model_id: str) -> str:
+    """The licence as the model's card names it ("apache-2.0", "llama3.1", "other").
+
+    Raises:
+        KeyError: the catalogue does not have the model.
+    """
+    row = _row(model_id)
+    if row is None:
+        raise KeyError(model_id)
+    return str(row["license"])
+
+
+def base_of(model_id: str) -> str | None:
+    """The model that an entry is a quantised build of; None where it is none.
+
+    Raises:
+        KeyError: the catalogue does not have the model.
+    """
+    row = _row(model_id)
+    if row is None:
+        raise KeyError(model_id)
+    base = row.get("quantized_of")
+    return None if base is None else str(base)
+
+
+def original_of(ollama_name: str) -> str | None:
+    """The model that Ollama serves under this name as GGUF ("llama2:13b", with its quantisation or without)."""
+    family, _, tag = ollama_name.lower().strip().partition(":")
+    size = tag.partition("-")[0]
+    wanted = f"{family}:{size}" if size and size != "latest" else family
+    rows = map(_parsed, _file_names().values())
+    return next((str(row["id"]) for row in rows if wanted in row.get("ollama", ())), None)
+
+
+def quantized_siblings(model_id: str) -> tuple[str, ...]:
+    """Quantised builds of the same model, the smallest first, itself left out; empty where none is known."""
+    own = _row(model_id)
+    if own is None:
+        return ()
+    base = own.get("quantized_of", own["id"])
+    found = [
+        row
+        for name in _file_names().values()
+        if (row := _parsed(name)).get("quantized_of", "").lower() == base.lower()
+        and row["id"].lower() != model_id.lower()
+    ]
+    return tuple(row["id"] for row in sorted(found, key=lambda row: (_loaded_bytes(row), row["id"])))
+
+
 def tensor_bytes(model_id: str) -> int | None:
     """The bytes of all tensors in the files that the engine loads, without headers; None where unknown.
 
@@ -77,6 +128,15 @@ def tensor_bytes(model_id: str) -> int | None:
         raise KeyError(model_id)
     value = row["weights"][0].get("tensor_bytes")
     return None if value is None else int(value)
+
+
+def _unloaded(row: dict[str, Any]) -> dict[str, int]:
+    difference = row.get("difference")
+    return {} if difference is None else {difference["why"]: difference["bytes"]}
+
+
+def _loaded_bytes(row: dict[str, Any]) -> int:
+    return sum(file.size_bytes for file in _weight_files(row["weights"][0]))
 
 
 def _provenance(row: dict[str, Any]) -> Provenance:
