@@ -39,14 +39,20 @@ def kv_heads_per_rank(num_kv_heads: int, tensor_parallel_size: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullAttention:
-    """Keys and values of every token."""
+    """Keys and values of every token.
+
+    Attributes:
+        pair_bytes: of K and V of one token and head in a packed format; None: elements of the cache's dtype.
+    """
 
     num_kv_heads: int
     head_size: int
+    pair_bytes: int | None = None
 
     def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
         """Bytes of one token in this layer on one rank: K and V."""
-        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * 2 * self.head_size * element_bytes
+        pair = self.pair_bytes or 2 * self.head_size * element_bytes
+        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * pair
 
     def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
         """Blocks for all the tokens."""
@@ -59,15 +65,17 @@ class FullAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlidingWindow:
-    """Keys and values of the last `window` tokens, and of those in flight."""
+    """Keys and values of the last `window` tokens, and of those in flight; `pair_bytes` as in `FullAttention`."""
 
     num_kv_heads: int
     head_size: int
     window: int
+    pair_bytes: int | None = None
 
     def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
         """Bytes of one token in this layer on one rank: K and V."""
-        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * 2 * self.head_size * element_bytes
+        pair = self.pair_bytes or 2 * self.head_size * element_bytes
+        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * pair
 
     def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:
         """Blocks for the window and the tokens in flight; one more, since the window may start inside a block."""
@@ -80,15 +88,17 @@ class SlidingWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedLocal:
-    """Keys and values of the chunk that a token stands in, and of those in flight."""
+    """Keys and values of the chunk that a token stands in, and of those in flight; `pair_bytes` as in `FullAttention`."""
 
     num_kv_heads: int
     head_size: int
     chunk: int
+    pair_bytes: int | None = None
 
     def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
         """Bytes of one token in this layer on one rank: K and V."""
-        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * 2 * self.head_size * element_bytes
+        pair = self.pair_bytes or 2 * self.head_size * element_bytes
+        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * pair
 
     def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:
         """Blocks for a chunk and the tokens in flight."""
@@ -192,6 +202,60 @@ class RecurrentState:
     def describe(self) -> str:
         """The kind in vLLM's words."""
         return f"{self.name} state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedCache:
+    """A cache with a page of its own size, packed beside others in one block (DeepSeek V4).
+
+    Attributes:
+        name: in words ("compressed latents").
+        tokens: of one page.
+        page_bytes: padded as the kernel wants it, the same on every rank and for every cache dtype.
+        window: None where every token is kept.
+    """
+
+    name: str
+    tokens: int
+    page_bytes: int
+    window: int | None = None
+
+    def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:  # noqa: ARG002
+        """Bytes of one token, its share of the padding included and rounded up; a window does not grow with tokens."""
+        return ceil_div(self.page_bytes, self.tokens) if self.window is None else 0
+
+    def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:
+        """Blocks for all tokens, or for the window as in `SlidingWindow`."""
+        if self.window is None:
+            return ceil_div(tokens, block_size)
+        return ceil_div(min(self.window - 1 + max_in_flight_tokens, tokens), block_size) + 1
+
+    def describe(self) -> str:
+        """The kind in words."""
+        return self.name if self.window is None else f"{self.name} in a window of {self.window} tokens"
+
+
+_BATCHES_IN_FLIGHT: Final = 2  # a model with cross attention has one pipeline stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossAttention:
+    """Keys and values of what an encoder read, written once for a request."""
+
+    num_kv_heads: int
+    head_size: int
+
+    def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
+        """Bytes of one token of the encoder in this layer on one rank: K and V."""
+        return kv_heads_per_rank(self.num_kv_heads, tensor_parallel_size) * 2 * self.head_size * element_bytes
+
+    def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
+        """Blocks for as many tokens of the encoder as one batch may hold, whatever the length."""
+        return ceil_div(max_in_flight_tokens // _BATCHES_IN_FLIGHT, block_size)
+
+    def describe(self) -> str:
+        """The kind in vLLM's words."""
+        return "cross attention"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from plimsoll.sizing.encoders import Encoder
     from plimsoll.sizing.layers import CacheKind
     from plimsoll.sizing.quantization import Quantization
     from plimsoll.sizing.rope import Rope
@@ -53,12 +54,14 @@ class AttentionKernels:
         sparse: an indexer chooses the tokens (DeepSeek V3.2).
         prefix_masks: image tokens see each other both ways (Gemma 3 and 4).
         largest_head: elements of the widest head.
+        fixed_block: tokens of a block where no backend takes another (DeepSeek V4); 0 where they choose.
         ignores_cache_dtype: the engine's class never hands the cache dtype on, so that it stays the model's.
     """
 
     sparse: bool = False
     prefix_masks: bool = False
     largest_head: int = 0
+    fixed_block: int = 0
     ignores_cache_dtype: bool = False
 
 
@@ -74,11 +77,13 @@ class ModelShape:
         buffer_bytes: buffers on every rank beside the rope table and the attention scales.
         other_ropes: further distinct rotary tables, each on every rank.
         tower, tower_buffer_bytes: encoders of images or sound and what joins them to the text, on the first stage.
+        encoder: what the engine profiles with images or sound; None where its work is not known.
         mixer_width: of the widest recurrent mixer, what it projects in and twice what it holds inside.
         least_batched_tokens: of the largest item that one batch must hold whole.
         kernels: what of the attention decides the backend.
         max_model_len: the longest context that the model is made for.
         float16_unsafe: vLLM refuses float16 for this model type.
+        stages_problem: why the engine does not split the layers into pipeline stages; None where it does.
         unloaded: what the files hold and the engine does not load, in words; None if they should agree.
     """
 
@@ -101,6 +106,7 @@ class ModelShape:
     other_ropes: tuple[Rope, ...] = ()
     tower: tuple[Tensor, ...] = ()
     tower_buffer_bytes: int = 0
+    encoder: Encoder | None = None
     least_batched_tokens: int = 0
     mixer_width: int = 0
     kernels: AttentionKernels = AttentionKernels()
@@ -108,4 +114,10 @@ class ModelShape:
     latent_up_projection: tuple[int, int] | None = None  # MLA: (heads x (nope + v), kv_lora_rank)
     float16_unsafe: bool = False
     unloaded: str | None = None
+    stages_problem: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def unset_max_model_len(self) -> int:
+        """The context that the engine takes where nobody says one: for LongRoPE the length of its short factors."""
+        return (self.rope and self.rope.unset_len) or self.max_model_len

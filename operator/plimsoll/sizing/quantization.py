@@ -44,6 +44,7 @@ class Quantization:
         bits: per weight.
         group_size: input features that share a scale; None is the whole row.
         block: (rows, columns) that share a scale, for FP8_BLOCK.
+        scale_bytes: of such a scale, float32 or an exponent alone.
         static_input_scale: one more float32 per tensor.
         integer: 8 bit integers (w8a8), not fp8.
         desc_act: GPTQ's activation order.
@@ -60,6 +61,7 @@ class Quantization:
     bits: int
     group_size: int | None = None
     block: tuple[int, int] | None = None
+    scale_bytes: int = SCALE_BYTES
     static_input_scale: bool = False
     integer: bool = False
     desc_act: bool = False
@@ -102,6 +104,11 @@ class Quantization:
 
     def _expert_bytes(self, tensor: Tensor, rows: int, columns: int, element_bytes: int) -> int:
         """Experts may be cut inside a block or group: the engine refines it, for all three projections alike."""
+        if self.weights is WeightFormat.FP8_TENSOR:  # gate and up share the scale of what comes in
+            shared = SCALE_BYTES if self.static_input_scale and not tensor.follows else 0
+            return rows * columns + SCALE_BYTES + shared
+        if self.weights is WeightFormat.PACKED:  # the unpacked shape stands in two elements of the model's dtype
+            return self.linear_bytes(rows, columns, element_bytes) + (0 if tensor.follows else 2 * element_bytes)
         width = columns if tensor.sharding is Sharding.ROW else rows
         refined = self
         if self.block:
@@ -123,7 +130,7 @@ class Quantization:
                 size = cells + self.scalar_bytes
             case WeightFormat.FP8_BLOCK:
                 tall, wide = self.block or (rows, columns)
-                size = cells + SCALE_BYTES * ceil_div(rows, tall) * ceil_div(columns, wide)
+                size = cells + self.scale_bytes * ceil_div(rows, tall) * ceil_div(columns, wide)
             case WeightFormat.BYTE_CHANNEL:
                 size = cells + SCALE_BYTES * rows
             case WeightFormat.NVFP4:
