@@ -6,11 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from click.testing import CliRunner, Result
+
+from plimsoll.cli.main import cli
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
+# Nothing may be asked of a network here: an address at which nobody answers.
+NOWHERE = "http://127.0.0.1:9"
 
 
 def model_deployment(name: str = "mistral-7b", model: str = MISTRAL, **spec: Any) -> dict[str, Any]:
@@ -61,3 +66,19 @@ def write_nodes(path: Path, *nodes: dict[str, Any]) -> str:
     """Nodes as `kubectl get nodes -o json` prints them."""
     path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(nodes)}))
     return str(path)
+
+
+def run(*arguments: str) -> Result:
+    """The command line, with no network."""
+    return CliRunner().invoke(
+        cli, list(arguments), env={"COLUMNS": "80", "HF_ENDPOINT": NOWHERE, "HF_TOKEN": None}
+    )
+
+
+def estimate(*arguments: str) -> dict[str, Any]:
+    """The document of `plimsoll estimate`; whatever it says, it says nothing else."""
+    result = run("estimate", *arguments, "-o", "json")
+    assert result.stderr == ""
+    document: dict[str, Any] = json.loads(result.stdout)
+    assert {"fits": 0, "refused": 1}[document["verdict"]] == result.exit_code
+    return document

@@ -4,12 +4,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import CliRunner, Result
+from cli_samples import estimate, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plimsoll.cli.engines import DEFAULT_VERSION
-from plimsoll.cli.main import cli
 from plimsoll.manifests.context import DEFAULT_VLLM_CPU_IMAGE, DEFAULT_VLLM_IMAGE
 from plimsoll.manifests.engine import version_in_tag
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
-# Nothing may be asked of a network here: an address at which nobody answers.
-NOWHERE = "http://127.0.0.1:9"
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -35,20 +32,6 @@ CONFIG: dict[str, Any] = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(
-        cli, list(arguments), env={"COLUMNS": "80", "HF_ENDPOINT": NOWHERE, "HF_TOKEN": None}
-    )
-
-
-def estimate(*arguments: str) -> dict[str, Any]:
-    result = run("estimate", *arguments, "-o", "json")
-    assert result.stderr == ""
-    document: dict[str, Any] = json.loads(result.stdout)
-    assert {"fits": 0, "refused": 1}[document["verdict"]] == result.exit_code
-    return document
 
 
 def written(folder: Path, config: dict[str, Any] | str) -> str:
@@ -219,6 +202,9 @@ def test_one_gpu_that_fits_is_enough_among_several() -> None:
         ),
         pytest.param("--dtype", "float16", ("engine", "dtype"), "float16", id="dtype"),
         pytest.param("--kv-cache-dtype", "fp8", ("engine", "kv_cache_dtype"), "fp8", id="KV dtype"),
+        pytest.param("--block-size", "32", ("kv_cache", "block_size"), 32, id="block size"),
+        pytest.param("--max-model-len", "4K", ("max_model_len",), 4096, id="length as vLLM reads it"),
+        pytest.param("--kv-cache-memory", "6G", ("engine", "kv_cache_memory_bytes"), 6 * 2**30, id="cache G"),
         pytest.param("--engine-version", "0.30.0", ("engine", "version"), "0.30.0", id="version"),
         pytest.param("--gpu-memory", "40Gi", ("gpu", "memory_bytes"), 40 * 2**30, id="memory"),
     ],
@@ -370,6 +356,10 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
             "--kv-cache-dtype",
             "--max-num-seqs",
             "--max-num-batched-tokens",
+            "--block-size",
+            "--cpu-offload-gb",
+            "--kv-cache-memory-bytes",
+            "--plot",
         ]
     ),
     value=st.one_of(

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from plimsoll.cli.errors import WrongUsageError
 from plimsoll.cli.options import HardwareOptions
-from plimsoll.cli.params import GPU_MEMORY, KV_CACHE_SIZE, CapabilityType, GpuType, ShareType
+from plimsoll.cli.params import (
+    GIB_COUNT,
+    GPU_MEMORY,
+    KV_CACHE_SIZE,
+    MODEL_LENGTH,
+    TOKENS,
+    CapabilityType,
+    GpuType,
+    ShareType,
+)
 from plimsoll.sizing.facts import Provenance
 from plimsoll.sizing.gpus import catalogue, find
 from plimsoll.units import GIB
@@ -25,6 +34,17 @@ if TYPE_CHECKING:
     [
         pytest.param(GPU_MEMORY, "80Gi", 80 * GIB, id="size in Gi"),
         pytest.param(KV_CACHE_SIZE, "512Mi", 2**29, id="size of a cache"),
+        pytest.param(KV_CACHE_SIZE, "8G", 8 * 2**30, id="cache as vLLM reads G"),
+        pytest.param(KV_CACHE_SIZE, "1.5g", 1_500_000_000, id="cache as vLLM reads g"),
+        pytest.param(KV_CACHE_SIZE, "4294967296", 2**32, id="cache in bytes"),
+        pytest.param(TOKENS, "8192", 8192, id="tokens"),
+        pytest.param(TOKENS, "8k", 8000, id="tokens in thousands"),
+        pytest.param(MODEL_LENGTH, "128K", 131_072, id="length in powers of two"),
+        pytest.param(MODEL_LENGTH, "25.6k", 25_600, id="length with a decimal"),
+        pytest.param(MODEL_LENGTH, "auto", None, id="length that vLLM finds"),
+        pytest.param(MODEL_LENGTH, "-1", None, id="length that vLLM finds, as a number"),
+        pytest.param(GIB_COUNT, "4", 4 * GIB, id="GiB"),
+        pytest.param(GIB_COUNT, "0.5", GIB // 2, id="half a GiB"),
         pytest.param(GPU_MEMORY, "24e9", 24 * 10**9, id="size with an exponent"),
         pytest.param(ShareType(), "0.92", Fraction(23, 25), id="share"),
         pytest.param(ShareType(), "1", Fraction(1), id="the whole"),
@@ -48,6 +68,13 @@ def test_what_is_well_written_is_read_exactly(kind: click.ParamType[Any], text: 
             KV_CACHE_SIZE, "0", "is no size of a KV cache: write it with its unit, such as 8Gi", id="no cache"
         ),
         pytest.param(KV_CACHE_SIZE, "8GB", "is not a quantity", id="cache in GB"),
+        pytest.param(TOKENS, "auto", "is no number of tokens, such as 32768 or 32K", id="tokens left open"),
+        pytest.param(TOKENS, "0", "is no number of tokens", id="no tokens"),
+        pytest.param(MODEL_LENGTH, "1.5K", "such as 32768, 32K or auto", id="decimal of a power of two"),
+        pytest.param(MODEL_LENGTH, "3G", "is no number of tokens", id="length above 32 bits"),
+        pytest.param(MODEL_LENGTH, "long", "is no number of tokens", id="a word"),
+        pytest.param(GIB_COUNT, "4Gi", "is no number of GiB, such as 4 or 0.5", id="GiB with a unit"),
+        pytest.param(GIB_COUNT, "-1", "is no number of GiB", id="fewer than no GiB"),
         pytest.param(ShareType(), "0", "above 0 and at most 1", id="nothing"),
         pytest.param(ShareType(), "1.01", "above 0 and at most 1", id="over one"),
         pytest.param(ShareType(), "nan", "above 0 and at most 1", id="nan"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,17 +11,17 @@ from plimsoll.cli.bill import bill
 from plimsoll.cli.comparison import best, comparison
 from plimsoll.cli.documents import estimate_document
 from plimsoll.cli.engines import DEFAULT_VERSION
-from plimsoll.cli.errors import ExitStatus
+from plimsoll.cli.errors import ExitStatus, WrongUsageError
 from plimsoll.cli.facts import load_facts
 from plimsoll.cli.options import (
     HardwareOptions,
-    ServingOptions,
     SourceOptions,
     hardware_options,
-    serving_options,
     source_options,
 )
 from plimsoll.cli.output import Format, output_option, print_all, print_json, terminal
+from plimsoll.cli.plot import picture
+from plimsoll.cli.serving_options import ServingOptions, serving_options
 from plimsoll.cli.sized import Sized, size
 from plimsoll.sizing.plan import Plan
 
@@ -39,6 +40,7 @@ Examples:
   plimsoll estimate deepseek-ai/DeepSeek-V3 --gpu A100-80GB --gpus-per-node 2 -o json
   plimsoll estimate --config ./config.json --gpu-memory 80Gi --compute-capability 8.0
   plimsoll estimate ./my-model --gpu L4 --max-model-len 8192
+  plimsoll estimate Qwen/Qwen2.5-7B-Instruct --gpu A10 --gpu L4 --plot bill.svg
   plimsoll estimate facebook/opt-125m --tensor-parallel-size 0
 
 \b
@@ -52,12 +54,19 @@ Exit status: 0 it fits (on one of the GPUs, if several), 1 it is refused,
 @hardware_options
 @serving_options
 @source_options
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Also draw the bill: one bar per GPU with its load line.",
+)
 @output_option(Format.TABLE, Format.JSON)
 def estimate(
     model: str | None,
     hardware: HardwareOptions,
     wishes: ServingOptions,
     source: SourceOptions,
+    plot: Path | None,
     output: Format,
 ) -> None:
     """Say what MODEL needs on a GPU, and whether it fits.
@@ -65,15 +74,42 @@ def estimate(
     MODEL is a Hugging Face id or a local folder. Models of the bundled catalogue need no network. Without --gpu,
     every GPU of the catalogue is tried and those that fit are listed, smallest first.
     """
+    if plot is not None:
+        check_plot(plot)
     pools = pools_of(hardware, wishes)
     facts = load_facts(model, source)
     sized = estimates(facts, hardware, wishes, pools)
+    if plot is not None:
+        write_plot(plot, picture(sized))
     if output is Format.JSON:
         print_json(document_of(sized))
     else:
         print_all(pages(sized))
     if not any(isinstance(one.result, Plan) for one in sized):
         raise click.exceptions.Exit(ExitStatus.REFUSED)
+
+
+def check_plot(path: Path) -> None:
+    """Refuse before any work what could not be written after it.
+
+    Raises:
+        WrongUsageError: another format than SVG, or a folder that is not there.
+    """
+    if path.suffix.lower() != ".svg":
+        raise WrongUsageError(f"--plot {path} names no SVG file; give a name that ends with .svg.")
+    if not path.parent.is_dir():
+        raise WrongUsageError(f"--plot {path} lies in a folder that is not there; make {path.parent} first.")
+
+
+def write_plot(path: Path, svg: str) -> None:
+    """Write the picture, and say where it is."""
+    try:
+        path.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise WrongUsageError(
+            f"--plot {path} cannot be written ({error.strerror}); name a file that can."
+        ) from error
+    click.echo(f"Wrote {path}.", err=True)
 
 
 def pools_of(hardware: HardwareOptions, wishes: ServingOptions) -> tuple[NodePool, ...]:

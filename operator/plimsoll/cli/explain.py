@@ -16,15 +16,14 @@ from plimsoll.cli.facts import load_facts
 from plimsoll.cli.options import (
     HardwareOptions,
     PlaceOptions,
-    ServingOptions,
     SourceOptions,
     files_option,
     hardware_options,
     place_options,
-    serving_options,
     source_options,
 )
 from plimsoll.cli.output import Format, indented, output_option, print_all, print_json
+from plimsoll.cli.serving_options import ServingOptions, serving_options
 from plimsoll.sizing.explain import Explanation
 from plimsoll.sizing.explain import explain as explanations_of
 from plimsoll.sizing.plan import Refusal

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from plimsoll.cli.errors import WrongUsageError
+from plimsoll.cli.gathered import Command, gathered
 from plimsoll.cli.params import (
     GPU_MEMORY,
-    KV_CACHE_SIZE,
     MAX_NODES,
     MAX_PARALLEL,
-    TOKENS,
     CapabilityType,
     GpuType,
-    ShareType,
 )
 from plimsoll.sizing.accelerators import Accelerator, NodePool
 from plimsoll.sizing.facts import Provenance
 from plimsoll.sizing.gpus import catalogue
-from plimsoll.sizing.serving import Serving
 
 if TYPE_CHECKING:
-    from fractions import Fraction
+    from collections.abc import Callable
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 # A card of which only the memory was given is reckoned with what Ampere can do.
 _ASSUMED_CAPABILITY: Final = (8, 0)
 _DEFAULT_GPUS_PER_NODE: Final = 8
@@ -113,40 +107,6 @@ class HardwareOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServingOptions:
-    """vLLM's engine arguments; None is left to the engine's defaults or to the plan."""
-
-    engine_version: str | None
-    max_model_len: int | None
-    gpu_memory_utilization: Fraction | None
-    tensor_parallel_size: int | None
-    pipeline_parallel_size: int | None
-    quantization: str | None
-    dtype: str | None
-    kv_cache_dtype: str | None
-    max_num_seqs: int | None
-    max_num_batched_tokens: int | None
-    kv_cache_memory_bytes: int | None
-
-    def serving(self, default_version: str, *, max_nodes: int) -> Serving:
-        """The wishes as sizing takes them."""
-        return Serving(
-            engine_version=self.engine_version or default_version,
-            max_model_len=self.max_model_len,
-            gpu_memory_utilization=self.gpu_memory_utilization,
-            quantization=self.quantization,
-            dtype=self.dtype,
-            kv_cache_dtype=self.kv_cache_dtype,
-            max_num_seqs=self.max_num_seqs,
-            max_num_batched_tokens=self.max_num_batched_tokens,
-            kv_cache_memory_bytes=self.kv_cache_memory_bytes,
-            tensor_parallel_size=self.tensor_parallel_size,
-            pipeline_parallel_size=self.pipeline_parallel_size,
-            max_nodes=max_nodes,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HubOptions:
     """Which Hub answers, and the file with the token for it."""
 
@@ -183,27 +143,6 @@ class PlaceOptions:
         return self.kubeconfig is not None or self.context is not None
 
 
-def gathered(
-    name: str, kind: type[Any], decorators: tuple[Callable[[Any], Any], ...]
-) -> Callable[[_Command], _Command]:
-    """Add the options to a command, which receives them as one value under `name`."""
-
-    def decorate(function: _Command) -> _Command:
-        names = tuple(field.name for field in fields(kind))
-
-        @functools.wraps(function)
-        def gather(*args: Any, **params: Any) -> Any:
-            params[name] = kind(**{key: params.pop(key) for key in names})
-            return function(*args, **params)
-
-        command: Any = gather
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command  # type: ignore[no-any-return]
-
-    return decorate
-
-
 hardware_options = gathered(
     "hardware",
     HardwareOptions,
@@ -238,46 +177,6 @@ hardware_options = gathered(
             default=1,
             show_default=True,
             help="Nodes that one replica may use.",
-        ),
-    ),
-)
-
-serving_options = gathered(
-    "wishes",
-    ServingOptions,
-    (
-        click.option(
-            "--engine-version", metavar="X.Y.Z", help="vLLM release; unset: the operator's default."
-        ),
-        click.option("--max-model-len", type=TOKENS, help="Context in tokens; unset: the largest that fits."),
-        click.option(
-            "--gpu-memory-utilization", type=ShareType(), help="Share of each GPU that vLLM may use."
-        ),
-        click.option(
-            "-tp",
-            "--tensor-parallel-size",
-            type=click.IntRange(0, MAX_PARALLEL),
-            help="GPUs that share each layer; 0: CPU only; unset: the fewest that fit.",
-        ),
-        click.option(
-            "-pp",
-            "--pipeline-parallel-size",
-            type=click.IntRange(1, MAX_PARALLEL),
-            help="Stages that the layers are split into; unset: computed.",
-        ),
-        click.option(
-            "--quantization", metavar="METHOD", help="vLLM's name; unset: what the checkpoint says."
-        ),
-        click.option("--dtype", metavar="TYPE", help="Type of weights and activations; unset: auto."),
-        click.option(
-            "--kv-cache-dtype", metavar="TYPE", help="Type of the KV cache, such as fp8; unset: auto."
-        ),
-        click.option("--max-num-seqs", type=click.IntRange(1, 65536), help="Most sequences in one batch."),
-        click.option("--max-num-batched-tokens", type=TOKENS, help="Most tokens in one forward pass."),
-        click.option(
-            "--kv-cache-memory-bytes",
-            type=KV_CACHE_SIZE,
-            help="KV cache of each GPU (on CPU: in host memory), such as 8Gi; unset: what is left.",
         ),
     ),
 )
@@ -331,7 +230,7 @@ place_options = gathered(
 )
 
 
-def files_option(*, required: bool) -> Callable[[_Command], _Command]:
+def files_option(*, required: bool) -> Callable[[Command], Command]:
     """The option -f, which may be repeated."""
     return click.option(
         "-f",

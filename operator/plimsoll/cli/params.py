@@ -10,9 +10,11 @@ import click
 
 from plimsoll.sizing.accelerators import Accelerator
 from plimsoll.sizing.gpus import UnknownAccelerator, find
-from plimsoll.units import QuantityError, parse_bytes
+from plimsoll.units import GIB, QuantityError, parse_bytes
 
 _DECIMAL: Final = re.compile(r"^(\d{1,3}(\.\d{0,12})?|\.\d{1,12})$")
+_GIB: Final = re.compile(r"^\d{1,5}(\.\d{1,12})?$", re.ASCII)
+_ENGINE_INTEGER: Final = re.compile(r"^(\d{1,18}(?:\.\d{1,12})?)([kKmMgGtT]?)$", re.ASCII)
 MAX_TOKENS: Final = 2**31 - 1  # the engine holds lengths as 32-bit integers
 MAX_PARALLEL: Final = 1024
 MAX_NODES: Final = 10_000
@@ -48,7 +50,6 @@ class QuantityType(click.ParamType[int]):
 
 
 GPU_MEMORY: Final = QuantityType(least=_LEAST_GPU_BYTES, what="memory of one GPU", example="80Gi")
-KV_CACHE_SIZE: Final = QuantityType(least=1, what="size of a KV cache", example="8Gi")
 
 
 class ShareType(click.ParamType[Fraction]):
@@ -98,4 +99,68 @@ class CapabilityType(click.ParamType[tuple[int, int]]):
         return int(match[1]), int(match[2])
 
 
-TOKENS: Final = click.IntRange(1, MAX_TOKENS)
+class GibType(click.ParamType[int]):
+    """A number of GiB as vLLM takes it (it writes GB), in bytes."""
+
+    name = "gib"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the decimal exactly."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        if _GIB.fullmatch(text) is None:
+            self.fail(f"{value!r} is no number of GiB, such as 4 or 0.5", param, ctx)
+        return int(Fraction(text) * GIB)
+
+
+class CountType(click.ParamType[int | None]):
+    """A whole number of tokens as vLLM reads it: 32768, 32k for 32,000, 32K for 32,768."""
+
+    name = "tokens"
+
+    def __init__(self, *, may_be_open: bool = False) -> None:
+        """Take whether vLLM's auto and -1 leave the number open."""
+        self._may_be_open = may_be_open
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read the number, or say what one looks like."""
+        text = str(value).strip()
+        if self._may_be_open and text.lower() in ("auto", "-1"):
+            return None
+        count = engine_integer(text)
+        if count is None or not 1 <= count <= MAX_TOKENS:
+            ways = ", 32K or auto" if self._may_be_open else " or 32K"
+            self.fail(f"{value!r} is no number of tokens, such as 32768{ways}", param, ctx)
+        return count
+
+
+class CacheSizeType(QuantityType):
+    """Bytes of a KV cache: a Kubernetes quantity with its i (8Gi), or as vLLM reads its own flag (8G is 8 GiB)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read vLLM's spelling first: its capitals are powers of 1,024."""
+        count = engine_integer(str(value).strip())
+        return super().convert(value if count is None else str(count), param, ctx)
+
+
+def engine_integer(text: str) -> int | None:
+    """A whole number as vLLM's flags read it; None for what they do not take.
+
+    Source: vLLM 0.33.0, utils/argparse_utils.py: small letters are powers of 1,000 and may follow a decimal,
+    capitals are powers of 1,024 and may not.
+    """
+    match = _ENGINE_INTEGER.fullmatch(text)
+    if match is None:
+        return None
+    number, letter = match[1], match[2]
+    power = 1 + "kmgt".index(letter.lower()) if letter else 0
+    if letter.islower():
+        return int(Fraction(number) * 1000**power)
+    return None if "." in number else int(number) * 1024**power
+
+
+GIB_COUNT: Final = GibType()
+KV_CACHE_SIZE: Final = CacheSizeType(least=1, what="size of a KV cache", example="8Gi")
+MODEL_LENGTH: Final = CountType(may_be_open=True)
+TOKENS: Final = CountType()

@@ -83,14 +83,36 @@ def serve_command(plan: Plan, serving: Serving) -> tuple[str, ...]:
         flags.append(("--pipeline-parallel-size", plan.pipeline_parallel_size))
     flags += [
         ("--kv-cache-memory-bytes", serving.kv_cache_memory_bytes),
+        ("--cpu-offload-gb", _gib(serving.cpu_offload_bytes)),
         ("--dtype", serving.dtype),
         ("--quantization", serving.quantization),
         ("--kv-cache-dtype", serving.kv_cache_dtype),
-        ("--max-num-seqs", serving.max_num_seqs),
+        ("--block-size", serving.block_size),
+        ("--max-num-seqs", serving.max_num_seqs or plan.lowered_max_num_seqs),
         ("--max-num-batched-tokens", serving.max_num_batched_tokens),
     ]
     lines = [shlex.join((flag, str(value))) for flag, value in flags if value is not None]
+    lines += [flag for flag, is_set in _switches(serving) if is_set]
     command = shlex.join(("vllm", "serve", plan.model_id))
     if not plan.gpus and serving.kv_cache_memory_bytes is None:
         command = f"VLLM_CPU_KVCACHE_SPACE={plan.kv_cache.bytes_per_gpu // GIB} {command}"
     return (command, *lines)
+
+
+def _switches(serving: Serving) -> tuple[tuple[str, bool], ...]:
+    """Flags without a value, and whether the user set them."""
+    chunked, prefixes = serving.enable_chunked_prefill, serving.enable_prefix_caching
+    return (
+        ("--enable-chunked-prefill", chunked is True),
+        ("--no-enable-chunked-prefill", chunked is False),
+        ("--enable-prefix-caching", prefixes is True),
+        ("--no-enable-prefix-caching", prefixes is False),
+        ("--disable-hybrid-kv-cache-manager", serving.disable_hybrid_kv_cache_manager),
+        ("--enable-expert-parallel", serving.enable_expert_parallel),
+        ("--enforce-eager", serving.enforce_eager),
+    )
+
+
+def _gib(size_bytes: int) -> str | None:
+    """Bytes in GiB, which vLLM's flag takes and calls GB; None for nothing."""
+    return f"{size_bytes / GIB:g}" if size_bytes else None

@@ -19,6 +19,8 @@ from plimsoll.api.status import (
 )
 from plimsoll.manifests.engine import EngineVersionUnknownError, choose_engine
 from plimsoll.manifests.labels import REPLAN
+from plimsoll.reconcile.extra_args import argument_warnings, served_with
+from plimsoll.reconcile.node_room import room_warnings
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
 from plimsoll.sizing.plan import Plan, Refusal, RefusalReason
@@ -54,7 +56,7 @@ def serving_for(spec: ModelDeploymentSpec, version: str) -> Serving:
     parallelism = spec.parallelism or ParallelismSpec()
     gpu = (spec.hardware.gpu if spec.hardware is not None else None) or GpuSpec()
     share = vllm.gpu_memory_utilization
-    return Serving(
+    serving = Serving(
         engine_version=version,
         max_model_len=engine.max_model_len,
         gpu_memory_utilization=Fraction(str(share)) if share is not None else None,
@@ -72,6 +74,7 @@ def serving_for(spec: ModelDeploymentSpec, version: str) -> Serving:
         max_nodes=1,  # a replica is one pod
         min_gpu_memory_bytes=parse_bytes(gpu.min_memory) if gpu.min_memory is not None else 0,
     )
+    return served_with(serving, _extra_args(spec))
 
 
 def inputs_hash(deployment: ModelDeployment) -> str:
@@ -93,10 +96,12 @@ def plan_for(
     pools: Sequence[NodePool],
     settings: Settings,
     left_out: Sequence[str] = (),
+    elsewhere: Sequence[NodePool] = (),
 ) -> PlanStatus | Refusal:
     """Choose the engine, read the model, size it on the pools.
 
-    `left_out` says why further nodes are not among the pools (`node_pools.survey_nodes`), for the refusal's text.
+    `left_out` says why further nodes are not among the pools (`node_pools.survey_nodes`), and `elsewhere` which of
+    them only the user's choice of GPU keeps out: both for the refusal's text.
     """
     spec = deployment.spec
     try:
@@ -105,7 +110,7 @@ def plan_for(
         if problem is not None:
             return problem
         shape = shape_from_facts(facts)
-        result = estimate(shape, facts, serving_for(spec, engine.version), pools)
+        result = estimate(shape, facts, serving_for(spec, engine.version), pools, elsewhere=elsewhere)
     except (EngineVersionUnknownError, QuantityError) as error:
         return Refusal(reason=RefusalReason.UNSUPPORTED_OPTION, message=str(error))
     except UnsupportedModelError as error:
@@ -115,11 +120,27 @@ def plan_for(
     return plan_status(result, facts, spec, engine.image, inputs_hash(deployment))
 
 
+def _extra_args(spec: ModelDeploymentSpec) -> tuple[str, ...]:
+    vllm = (spec.engine or EngineSpec()).vllm
+    return (vllm.extra_args or ()) if vllm is not None else ()
+
+
 def plan_status(
     plan: Plan, facts: ModelFacts, spec: ModelDeploymentSpec, image: str, inputs_hash: str
 ) -> PlanStatus:
     """The plan as status keeps it: all that the children are made from, and the bill."""
     files = download_files(facts.files, spec.model.allow_patterns)
+    expected = plan.expected_kv_cache or plan.kv_cache
+    resources = PlannedComponents(
+        download=_resources(plan.resources.download),
+        server=_resources(plan.resources.server),
+        test=_resources(plan.resources.test),
+    )
+    warnings = (
+        *plan.warnings,
+        *argument_warnings(_extra_args(spec)),
+        *room_warnings(resources, spec, plan.pool),
+    )
     return PlanStatus(
         inputs_hash=inputs_hash,
         model_id=facts.model_id,
@@ -136,18 +157,17 @@ def plan_status(
         kv_cache_tokens=plan.kv_cache.tokens,
         kv_cache_bytes=plan.kv_cache.bytes_per_gpu,
         kv_cache_blocks=plan.kv_cache.blocks,
+        expected_kv_cache_tokens=expected.tokens if expected != plan.kv_cache else None,
+        expected_kv_cache_blocks=expected.blocks if expected != plan.kv_cache else None,
+        max_num_seqs=plan.lowered_max_num_seqs,
         max_concurrency=_decimal(plan.kv_cache.max_concurrency, "0.01"),
         gpu_memory_utilization=_decimal(plan.gpu_memory_utilization, "0.0001") if plan.gpus else None,
         per_gpu=tuple(_part(part) for part in plan.parts),
         weights_bytes=plan.weights_bytes,
         download_bytes=sum(file.size_bytes for file in files),
         has_chat_template=facts.has_chat_template,
-        resources=PlannedComponents(
-            download=_resources(plan.resources.download),
-            server=_resources(plan.resources.server),
-            test=_resources(plan.resources.test),
-        ),
-        warnings=tuple(_cut(warning) for warning in plan.warnings[:_MAX_WARNINGS]) or None,
+        resources=resources,
+        warnings=tuple(_cut(warning) for warning in warnings[:_MAX_WARNINGS]) or None,
     )
 
 
@@ -204,6 +224,7 @@ def _part(part: Part) -> PlanPart:
     return PlanPart(
         part=part.name.value,
         bytes=part.bytes,
+        expected_bytes=None if part.expected_bytes == part.bytes else part.expected_bytes,
         low_bytes=None if part.exact else part.low_bytes,
         source=_cut(part.source),
     )

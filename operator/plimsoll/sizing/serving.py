@@ -20,6 +20,12 @@ class Serving:
         kv_cache_memory_bytes: of each GPU (of the host on CPU) for the KV cache; the engine takes it as given.
         min_gpu_memory_bytes: cards below it are not considered.
         tensor_parallel_size: 0 means CPU only.
+        concurrency: requests of full length that the KV cache must hold at once; None: one.
+        block_size: tokens of a block of the KV cache; None: what the attention backends prefer.
+        enforce_eager: without CUDA graphs.
+        enable_prefix_caching: None is the release's default.
+        disable_hybrid_kv_cache_manager: windows beside full attention are kept in full.
+        enable_expert_parallel: whole experts on each rank instead of a slice of all.
     """
 
     engine_version: str
@@ -38,3 +44,9 @@ class Serving:
     gpus: int | None = None
     max_nodes: int = 1
     min_gpu_memory_bytes: int = 0
+    block_size: int | None = None
+    enforce_eager: bool = False
+    enable_prefix_caching: bool | None = None
+    disable_hybrid_kv_cache_manager: bool = False
+    enable_expert_parallel: bool = False
+    concurrency: int | None = None

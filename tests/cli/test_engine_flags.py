@@ -1,0 +1,87 @@
+"""vLLM's own flags reach the plan, and stand in the command that it ends with."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cli_samples import MISTRAL, estimate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MIXTRAL: dict[str, Any] = {
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "hidden_size": 1024,
+    "intermediate_size": 1001,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+    "sliding_window": None,
+    "rms_norm_eps": 1e-05,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
+
+def part(document: dict[str, Any], name: str) -> int:
+    return sum(part["bytes"] for part in document["per_gpu"] if part["part"] == name)
+
+
+def test_eager_takes_no_memory_for_graphs() -> None:
+    assert part(estimate(MISTRAL, "--gpu", "L40S"), "graphs") > 0
+    assert part(estimate(MISTRAL, "--gpu", "L40S", "--enforce-eager"), "graphs") == 0
+
+
+def test_offloaded_weights_leave_the_card() -> None:
+    whole, offloaded = (estimate(MISTRAL, "--gpu", "L40S", *more) for more in ((), ("--cpu-offload-gb", "4")))
+
+    assert part(whole, "weights") - part(offloaded, "weights") == 4 * 2**30
+
+
+def test_whole_experts_need_not_be_divisible(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(_MIXTRAL))
+    options = ("--config", str(config), "--gpu", "L40S", "--tensor-parallel-size", "2")
+    sliced, whole = (estimate(*options, *more) for more in ((), ("--enable-expert-parallel",)))
+
+    assert sliced["refusal"]["reason"] == "NotDivisible"
+    assert "1001" in sliced["refusal"]["message"]
+    assert whole["verdict"] == "fits"
+    assert "--enable-expert-parallel" in whole["command"]
+
+
+def test_windows_are_kept_in_full_without_the_hybrid_manager() -> None:
+    options = ("--gpu", "L40S", "--max-model-len", "8192")
+    mixed, full = (
+        estimate("google/gemma-2-2b-it", *options, *more)
+        for more in ((), ("--disable-hybrid-kv-cache-manager",))
+    )
+
+    assert full["kv_cache"]["bytes_per_block"] > mixed["kv_cache"]["bytes_per_block"]
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--enable-chunked-prefill",
+        "--no-enable-chunked-prefill",
+        "--enable-prefix-caching",
+        "--no-enable-prefix-caching",
+        "--enforce-eager",
+        "--disable-hybrid-kv-cache-manager",
+        "--block-size=32",
+        "--cpu-offload-gb=2.5",
+    ],
+)
+def test_what_the_user_set_is_in_the_command(flag: str) -> None:
+    command = estimate(MISTRAL, "--gpu", "L40S", "--max-num-batched-tokens", "32768", flag)["command"]
+
+    assert flag.replace("=", " ") in command.replace("\n", " ")

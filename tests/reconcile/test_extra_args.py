@@ -1,0 +1,92 @@
+"""Further arguments of `vllm serve`: what changes the plan is in it, what cannot be is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plimsoll.reconcile.extra_args import argument_problems, argument_warnings, served_with
+from plimsoll.sizing.serving import Serving
+
+PLAIN = Serving(engine_version="0.33.0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        pytest.param(("--block-size", "32"), "block_size", 32, id="two arguments"),
+        pytest.param(("--block-size=64",), "block_size", 64, id="one argument"),
+        pytest.param(("--block_size=64",), "block_size", 64, id="underscores"),
+        pytest.param(("--block-size=64", "--block-size=32"), "block_size", 32, id="the last counts"),
+        pytest.param(("--enforce-eager",), "enforce_eager", True, id="eager"),
+        pytest.param(
+            ("--enforce-eager", "--no-enforce-eager"), "enforce_eager", False, id="eager taken back"
+        ),
+        pytest.param(("--enable-prefix-caching",), "enable_prefix_caching", True, id="prefix caching"),
+        pytest.param(("--no-enable-prefix-caching",), "enable_prefix_caching", False, id="no prefix caching"),
+        pytest.param(
+            ("--disable-hybrid-kv-cache-manager",),
+            "disable_hybrid_kv_cache_manager",
+            True,
+            id="no hybrid manager",
+        ),
+        pytest.param(("-ep",), "enable_expert_parallel", True, id="whole experts"),
+    ],
+)
+def test_an_argument_that_changes_the_sum_is_in_the_plan(
+    arguments: tuple[str, ...], field: str, value: Any
+) -> None:
+    assert served_with(PLAIN, arguments) == replace(PLAIN, **{field: value})
+
+
+def test_other_arguments_change_nothing() -> None:
+    arguments = ("--seed", "7", "--block-size-of-something=3", "block-size", "--enable-auto-tool-choice")
+
+    assert served_with(PLAIN, arguments) == PLAIN
+    assert argument_warnings(arguments) == ()
+    assert tuple(argument_problems(arguments)) == ()
+
+
+def test_what_no_plan_reckons_with_is_said_once() -> None:
+    arguments = ("--enable-lora", "--max-loras=4", "--enable_lora", "-O.mode=3")
+
+    warnings = argument_warnings(arguments)
+
+    assert [warning.split()[0] for warning in warnings] == ["--enable-lora", "--max-loras", "-O"]
+    assert all("status.measured" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("--seed=1", "--block-size=many"), "'many'", id="a word"),
+        pytest.param(("--seed=1", "--block-size", "0"), "'0'", id="zero"),
+        pytest.param(("--seed=1", "--block-size=-16"), "'-16'", id="negative"),
+        pytest.param(("--seed=1", "--block-size=65537"), "'65537'", id="too large"),
+        pytest.param(("--seed=1", "--block-size"), "none", id="no value"),
+        pytest.param(("--seed=1", "--block-size=١٦"), "'١٦'", id="digits of another script"),
+    ],
+)
+def test_a_block_size_that_is_none_is_refused_before_the_engine_does(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    (found,) = argument_problems(arguments)
+
+    assert found.path == "spec.engine.vllm.extraArgs[1]"
+    assert f"stands with {words}; correct or remove it" in found.message
+    assert served_with(PLAIN, arguments) == PLAIN
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=12), st.sampled_from(["--block-size", "-O", "--", "-", "="])), max_size=6
+    )
+)
+def test_whatever_stands_there_is_read(arguments: list[str]) -> None:
+    served_with(PLAIN, arguments)
+    tuple(argument_problems(arguments))
+    argument_warnings(arguments)
