@@ -88,3 +88,19 @@ def test_rounding_up_reaches_the_next_multiple(value: int, multiple: int) -> Non
 )
 def test_a_size_is_printed_in_the_unit_a_reader_expects(size: int, text: str) -> None:
     assert text == units.format_size(size)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (7205, "2 h 5 s"),
+    ],
+)
+def test_a_duration_is_told_in_two_units(seconds: int, text: str) -> None:
+    assert text == units.format_duration(seconds)

@@ -131,3 +131,10 @@ def format_size(size_bytes: int) -> str:
 def format_count(number: int) -> str:
     """A whole number with thousands separated by commas."""
     return f"{number:,}"
+
+
+def format_duration(seconds: int) -> str:
+    """Seconds as text in the two largest units that there are ("12 s", "2 min 5 s", "1 h 30 min")."""
+    hours, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
+    parts = [f"{amount} {unit}" for amount, unit in ((hours, "h"), (minutes, "min"), (rest, "s")) if amount]
+    return " ".join(parts[:2]) or "0 s"

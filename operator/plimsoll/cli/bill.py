@@ -10,7 +10,8 @@ from rich.text import Text
 
 from plimsoll.cli.output import INDENT, indented
 from plimsoll.sizing.plan import ComponentResources, HostResources, Part, PartName, Plan, Refusal
-from plimsoll.units import bytes_quantity, format_count, format_gib, millicores_quantity
+from plimsoll.sizing.times import DOWNLOAD_RATE, LOAD_RATE, expected_times
+from plimsoll.units import bytes_quantity, format_count, format_duration, format_gib, millicores_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def bill(sized: Sized, *, width: int, ascii_only: bool = False) -> tuple[Rendera
         Text(),
         indented(_parts_table(plan, ascii_only=ascii_only)),
         Text(),
-        *_verdict(plan),
+        *_verdict(plan, pinned=sized.serving.concurrency is not None),
         Text(),
         indented(host_table(plan.resources)),
         *_warnings(sized.notes()),
@@ -175,7 +176,7 @@ def _plain_gib(size_bytes: int) -> str:
     return format_gib(size_bytes).removesuffix(" GiB")
 
 
-def _verdict(plan: Plan) -> tuple[RenderableType, ...]:
+def _verdict(plan: Plan, *, pinned: bool) -> tuple[RenderableType, ...]:
     cache = plan.kv_cache
     gpus = "CPU only" if not plan.gpus else _count(plan.gpus, "GPU")
     split = f"TP {plan.tensor_parallel_size}, PP {plan.pipeline_parallel_size}, " if plan.gpus else ""
@@ -189,9 +190,24 @@ def _verdict(plan: Plan) -> tuple[RenderableType, ...]:
         f"{format_count(cache.bytes_per_token_per_gpu)} bytes per token{' on each GPU' if plan.gpus else ''}",
     )
     table.add_row("At once", f"{float(cache.max_concurrency):.2f} requests of full length")
+    if pinned and plan.pinned_kv_cache_bytes is not None:
+        held = f"just {plan.concurrency} of them: --kv-cache-memory-bytes {plan.pinned_kv_cache_bytes}"
+        table.add_row(
+            "Pinned", f"{format_gib(plan.pinned_kv_cache_bytes)} of KV cache on each GPU hold {held}"
+        )
+    table.add_row("Expect", _times(plan))
     return (
         Text.assemble(("Fits", "bold green"), f": {split}{gpus} on {_count(plan.nodes, 'node')}."),
         indented(table),
+    )
+
+
+def _times(plan: Plan) -> str:
+    """Both rates are stated with their times, since nobody measured them here."""
+    times = expected_times(plan.weights_bytes)
+    return (
+        f"a download of {format_duration(times.download_seconds)} at {DOWNLOAD_RATE}, and "
+        f"{format_duration(times.load_seconds)} of loading at {LOAD_RATE}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from plimsoll.sizing.plan import ComponentResources, HostResources, KVCache, Plan, Refusal
+from plimsoll.sizing.times import DOWNLOAD_BYTES_PER_SECOND, LOAD_BYTES_PER_SECOND, expected_times
 from plimsoll.units import bytes_quantity, millicores_quantity
 
 if TYPE_CHECKING:
@@ -40,11 +41,32 @@ def estimate_document(sized: Sized) -> dict[str, Any]:
         "weights_bytes": plan.weights_bytes if plan else None,
         "usable_bytes": plan.usable_bytes if plan else None,
         "kv_cache": _kv_cache(plan.kv_cache) if plan else None,
+        "pinned": pinned_document(plan) if plan else None,
         "per_gpu": _parts(plan) if plan else [],
         "resources": resources_document(plan.resources) if plan else None,
+        "expected": _expected(plan) if plan else None,
         "warnings": list(sized.notes()),
         "command": sized.command(),
         "refusal": refusal_document(refusal) if refusal else None,
+    }
+
+
+def _expected(plan: Plan) -> dict[str, int]:
+    times = expected_times(plan.weights_bytes)
+    return {
+        "download_seconds": times.download_seconds,
+        "download_bytes_per_second": DOWNLOAD_BYTES_PER_SECOND,
+        "load_seconds": times.load_seconds,
+        "load_bytes_per_second": LOAD_BYTES_PER_SECOND,
+    }
+
+
+def pinned_document(plan: Plan) -> dict[str, Any]:
+    """The KV space of each GPU that holds just the requests asked for, to be given to the engine."""
+    return {
+        "concurrency": plan.concurrency,
+        "max_model_len": plan.max_model_len,
+        "kv_cache_memory_bytes": plan.pinned_kv_cache_bytes,
     }
 
 
@@ -124,6 +146,7 @@ def _parts(plan: Plan) -> list[dict[str, Any]]:
         {
             "part": part.name.value,
             "bytes": part.bytes,
+            "expected_bytes": part.expected_bytes,
             "low_bytes": part.low_bytes,
             "exact": part.exact,
             "formula": part.formula,

@@ -21,6 +21,7 @@ from plimsoll.manifests.volume import volume_bytes
 from plimsoll.reconcile.node_pools import DEFAULT_RESOURCE
 from plimsoll.reconcile.quota_scope import governs
 from plimsoll.reconcile.quota_usage import OwnUse, own_use
+from plimsoll.sizing.host import HostLoad
 from plimsoll.sizing.host import component_resources as host_resources
 from plimsoll.units import (
     GB,
@@ -217,7 +218,9 @@ def rule_of_thumb(size: str) -> Manifest:
     files_bytes = int(parameters * _BYTES_PER_PARAMETER)
     # Tensor parallel sizes are powers of two.
     gpus = 0 if files_bytes < _NO_GPU_BELOW else 1 << (ceil_div(files_bytes, _CARD_BYTES) - 1).bit_length()
-    host = host_resources(files_bytes, tensor_parallel_size=gpus, cpu_only_kv_bytes=None if gpus else 4 * GIB)
+    host = host_resources(
+        HostLoad(weights_bytes=files_bytes, workers=max(gpus, 1), kv_bytes=None if gpus else 4 * GIB)
+    )
     server = _host(host.server)
     if gpus:
         server[f"requests.{DEFAULT_RESOURCE}"] = gpus

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.backend import caches_on
+from plimsoll.sizing.backend import CacheOptions, caches_on
 from plimsoll.sizing.constants import ENGINE_PROCESS
 from plimsoll.sizing.engine import (
     CPU_BLOCK_SIZE,
@@ -16,7 +16,8 @@ from plimsoll.sizing.engine import (
     default_utilization,
 )
 from plimsoll.sizing.files import parameter_count, stored_bytes
-from plimsoll.sizing.host import component_resources
+from plimsoll.sizing.host import HostLoad, component_resources, pickled_bytes
+from plimsoll.sizing.interval import NOTHING, exactly
 from plimsoll.sizing.kv_plan import CacheCapacity, cache_layout
 from plimsoll.sizing.launch import Launch
 from plimsoll.sizing.plan import KVCache, Part, PartName, Plan, Refusal, RefusalReason
@@ -32,12 +33,16 @@ if TYPE_CHECKING:
     from plimsoll.sizing.accelerators import NodePool
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.facts import ModelFacts
+    from plimsoll.sizing.interval import Interval
     from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.serving import Serving
 
 _REQUESTS: Final = 4  # full-length requests that the cache should hold at once, where there is room
 _GENEROUS_BYTES: Final = 16 * GIB  # beyond this the cache grows only as far as one request needs
-_PROCESSES_BYTES: Final = 2 * ENGINE_PROCESS.high_bytes  # the API server, and the engine core with its worker
+_PROCESSES: Final = (
+    ENGINE_PROCESS.bytes + ENGINE_PROCESS.bytes
+)  # the API server, and the engine core with its worker
+_PROCESSES_BYTES: Final = _PROCESSES.high
 _SPACE_SOURCE: Final = (
     "vLLM's environment variable VLLM_CPU_KVCACHE_SPACE: whole GiB of host memory for the KV cache"
 )
@@ -104,11 +109,19 @@ def _launch(shape: ModelShape, serving: Serving, version: EngineVersion) -> Laun
         pipeline_parallel_size=1,
         stages=stages,
         layout=cache_layout(
-            caches_on(shape, version, None),
+            caches_on(
+                shape,
+                version,
+                None,
+                CacheOptions(
+                    prefix_caching=serving.enable_prefix_caching,
+                    hybrid_manager=not serving.disable_hybrid_kv_cache_manager,
+                ),
+            ),
             stages=[stage.layers for stage in stages],
             tensor_parallel_size=1,
             element_bytes=precision.kv_element_bytes,
-            block_size=CPU_BLOCK_SIZE,
+            block_size=serving.block_size or CPU_BLOCK_SIZE,
             state_element_bytes=precision.element_bytes,
             reserve_null_block=version.at_least(NULL_BLOCK),
             tokens_by_concurrency=version.at_least(TOKENS_BY_CONCURRENCY),
@@ -241,10 +254,14 @@ def _plan(
         parts=_parts(launch, space),
         kv_cache=_cache(launch, space, capacity),
         resources=component_resources(
-            max(weights_bytes, launch.stages[0].total_bytes),
-            tensor_parallel_size=1,
-            cpu_only_kv_bytes=space.kv_bytes,
-            cpu_only_batch_bytes=space.rest_bytes - launch.stages[0].total_bytes - _PROCESSES_BYTES,
+            HostLoad(
+                weights_bytes=max(weights_bytes, launch.stages[0].total_bytes),
+                pickled_bytes=pickled_bytes(facts.files),
+                multimodal=bool(launch.shape.tower),
+                kv_bytes=space.kv_bytes,
+                batch_bytes=space.rest_bytes - launch.stages[0].total_bytes - _PROCESSES_BYTES,
+                allocatable_bytes=pool.allocatable_bytes,
+            )
         ),
         warnings=(*warnings, *launch.precision.warnings, *_block_warnings(launch.shape)),
         kv_cache_memory_bytes=launch.serving.kv_cache_memory_bytes,
@@ -288,37 +305,42 @@ def _parts(launch: Launch, space: _Space) -> tuple[Part, ...]:
     rows = (
         (
             PartName.WEIGHTS,
-            costs.weights_bytes,
-            costs.weights_bytes,
+            exactly(costs.weights_bytes),
             "all weights in host memory",
             _SHAPES_SOURCE,
         ),
         (
             PartName.KV_CACHE,
-            space.kv_bytes,
-            space.kv_bytes,
+            exactly(space.kv_bytes),
             f"{format_gib(space.kv_bytes)} in host memory",
             _SPACE_SOURCE if launch.serving.kv_cache_memory_bytes is None else _GIVEN_SOURCE,
         ),
-        (PartName.STATE, 0, 0, "no layer keeps a recurrent state", _SHAPES_SOURCE),
+        (PartName.STATE, NOTHING, "no layer keeps a recurrent state", _SHAPES_SOURCE),
         (
             PartName.ACTIVATIONS,
-            costs.activations.high,
-            costs.activations.low,
+            costs.activations,
             "the peak of one batch",
             _PEAK_SOURCE,
         ),
-        (PartName.GRAPHS, 0, 0, "no CUDA graphs on CPU", _SHAPES_SOURCE),
+        (PartName.GRAPHS, NOTHING, "no CUDA graphs on CPU", _SHAPES_SOURCE),
         (
             PartName.RUNTIME,
-            costs.runtime.high + _PROCESSES_BYTES,
-            costs.runtime.low + 2 * ENGINE_PROCESS.low_bytes,
+            costs.runtime + _PROCESSES,
             "the API server's and the engine's processes, and the buffers that the engine keeps",
             ENGINE_PROCESS.source,
         ),
-        (PartName.MARGIN, 0, 0, "the pod asks for what is needed", "the sum of the parts above"),
+        (PartName.MARGIN, NOTHING, "the pod asks for what is needed", "the sum of the parts above"),
     )
-    return tuple(
-        Part(name=name, bytes=high, low_bytes=low, formula=formula, source=source, exact=low == high)
-        for name, high, low, formula, source in rows
+    return tuple(_part(*row) for row in rows)
+
+
+def _part(name: PartName, need: Interval, formula: str, source: str) -> Part:
+    return Part(
+        name=name,
+        bytes=need.high,
+        expected_bytes=need.expected,
+        low_bytes=need.low,
+        formula=formula,
+        source=source,
+        exact=need.low == need.high,
     )

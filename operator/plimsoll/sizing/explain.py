@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plimsoll.sizing.constants import BASELINE
+from plimsoll.sizing.times import (
+    DOWNLOAD_BYTES_PER_SECOND,
+    DOWNLOAD_RATE,
+    LOAD_BYTES_PER_SECOND,
+    LOAD_RATE,
+    expected_times,
+)
 from plimsoll.units import format_gib
 
 if TYPE_CHECKING:
@@ -26,7 +33,7 @@ class Explanation:
 
 def explain(plan: Plan) -> tuple[Explanation, ...]:
     """The numbers of a plan in the order in which they follow from each other."""
-    return (_usable(plan), *(_part(part) for part in plan.parts), *_cache(plan), *_host(plan))
+    return (_usable(plan), *(_part(part) for part in plan.parts), *_cache(plan), *_host(plan), *_times(plan))
 
 
 def _usable(plan: Plan) -> Explanation:
@@ -97,15 +104,36 @@ def _host(plan: Plan) -> tuple[Explanation, ...]:
     return tuple(
         Explanation(
             name=f"resources.{name}",
-            value=f"{host.cpu_request_millicores}m CPU, {format_gib(host.memory_request_bytes)}",
+            value=(
+                f"{host.cpu_request_millicores}m to {host.cpu_limit_millicores}m CPU, "
+                f"{format_gib(host.memory_request_bytes)} to {format_gib(host.memory_limit_bytes)} of memory"
+            ),
             formula=host.reason,
-            source="rules of thumb by size, raised where the arithmetic asks for more",
+            source="rules of thumb by size, raised to what vLLM's processes hold where that is more; sizing/host.py",
         )
         for name, host in (
             ("download", resources.download),
             ("server", resources.server),
             ("test", resources.test),
         )
+    )
+
+
+def _times(plan: Plan) -> tuple[Explanation, ...]:
+    times, stored = expected_times(plan.weights_bytes), plan.weights_bytes
+    return (
+        Explanation(
+            name="expected.download_seconds",
+            value=f"{times.download_seconds} s",
+            formula=f"{stored} B of weight files / {DOWNLOAD_BYTES_PER_SECOND} B/s",
+            source=f"the rate is an assumption: {DOWNLOAD_RATE}",
+        ),
+        Explanation(
+            name="expected.load_seconds",
+            value=f"{times.load_seconds} s",
+            formula=f"{stored} B of weight files / {LOAD_BYTES_PER_SECOND} B/s; every file is read from the volume once",
+            source=f"the rate is an assumption: {LOAD_RATE}",
+        ),
     )
 
 

@@ -1,13 +1,22 @@
-"""CPU and host memory of the download, server and test pods, by the bytes of the model."""
+"""CPU and host memory of the download, server and test pods, from the model and the way it is launched.
+
+Never below the rules of thumb that users know; above them where what vLLM's processes hold asks for more.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.constants import ENGINE_PROCESS
 from plimsoll.sizing.plan import ComponentResources, HostResources
+from plimsoll.sizing.selection import weight_files
 from plimsoll.units import GB, GIB, format_size, round_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from plimsoll.sizing.facts import RepoFile
 
 # The orders of size that users know (rules of thumb from five published guides); a plan is never below them.
 _CORE: Final = 1000
@@ -16,6 +25,12 @@ _LIMIT_RATIO: Final = 2
 _WORKER_BYTES: Final = 4 * GIB
 # Our rule: a core for each of vLLM's processes, which are the API server, the engine core and one for each worker.
 _ENGINE_CORES: Final = 2
+# Our rule too: the API server decodes and resizes images and sound in threads beside its own.
+_MULTIMODAL_CORES: Final = 2
+# vLLM 0.33.0, config/multimodal.py: mm_processor_cache_gb is 4, in the API server and in the engine core each.
+_MULTIMODAL_BYTES: Final = 2 * 4 * GIB
+# /dev/shm of the pod, which counts against its limit: a GiB for each rank and one for the engine.
+_SHARED_BYTES: Final = GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,67 +105,128 @@ _TEST_CORES: Final = 1
 _TEST_GIB: Final = 2
 
 
-def component_resources(
-    weights_bytes: int | None,
-    *,
-    tensor_parallel_size: int,
-    cpu_only_kv_bytes: int | None,
-    cpu_only_batch_bytes: int = 0,
-    cpu_offload_bytes: int = 0,
-) -> ComponentResources:
-    """CPU and memory of the three pods.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLoad:
+    """What of a model and of its launch decides CPU and host memory.
 
-    Args:
+    Attributes:
         weights_bytes: of the files; None where nobody knows the size.
-        tensor_parallel_size: workers in one pod.
-        cpu_only_kv_bytes: the KV cache in host memory; None where a GPU serves.
-        cpu_only_batch_bytes: what one batch takes in host memory at its peak, on CPU.
+        workers: ranks in one pod.
+        pickled_bytes: of the largest weight file that is no safetensors; each worker reads one whole.
+        multimodal: images or sound are prepared on the host, and what was prepared is kept.
         cpu_offload_bytes: weights of each worker that stay in host memory.
+        kv_bytes: the KV cache in host memory; None where a GPU serves.
+        batch_bytes: what one batch takes in host memory at its peak, on CPU.
+        allocatable_bytes: memory of the largest node; None where it is not known.
     """
-    size = _UNKNOWN if weights_bytes is None else next(c for c in _CLASSES if weights_bytes < c.below_bytes)
-    shown = "" if weights_bytes is None else f" ({format_size(weights_bytes)})"
-    if cpu_only_kv_bytes is None:
-        server = _gpu_server(size, shown, tensor_parallel_size, cpu_offload_bytes)
-    else:
-        server = _cpu_server(size, shown, weights_bytes, (cpu_only_kv_bytes, cpu_only_batch_bytes))
+
+    weights_bytes: int | None
+    workers: int = 1
+    pickled_bytes: int = 0
+    multimodal: bool = False
+    cpu_offload_bytes: int = 0
+    kv_bytes: int | None = None
+    batch_bytes: int = 0
+    allocatable_bytes: int | None = None
+
+
+def pickled_bytes(files: Iterable[RepoFile]) -> int:
+    """The largest weight file that has to be read whole; safetensors are mapped, and their pages can be dropped.
+
+    Source: vLLM 0.33.0, model_executor/model_loader/weight_utils.py (pt_weights_iterator).
+    """
+    read = (file.size_bytes for file in weight_files(files) if not file.path.endswith(".safetensors"))
+    return max(read, default=0)
+
+
+def component_resources(load: HostLoad) -> ComponentResources:
+    """CPU and memory of the three pods."""
+    size = (
+        _UNKNOWN
+        if load.weights_bytes is None
+        else next(c for c in _CLASSES if load.weights_bytes < c.below_bytes)
+    )
+    shown = "" if load.weights_bytes is None else f" ({format_size(load.weights_bytes)})"
+    files = f"model files {size.words}{shown}"
     return ComponentResources(
-        download=_resources(
-            size.download_cores,
-            size.download_gib * GIB,
-            f"model files {size.words}{shown} are fetched and checked",
-        ),
-        server=server,
+        download=_resources(size.download_cores, size.download_gib * GIB, f"{files} are fetched and checked"),
+        server=_server(load, size, files),
         test=_resources(_TEST_CORES, _TEST_GIB * GIB, "promptfoo needs the same for every model"),
     )
 
 
-def _gpu_server(size: _Class, shown: str, workers: int, offload_bytes: int) -> HostResources:
-    memory = size.server_gib * GIB
-    reason = f"model files {size.words}{shown}"
-    if workers > 1:
-        memory += workers * _WORKER_BYTES
-        reason += f", and {workers} workers with {format_size(_WORKER_BYTES)} each"
-    if offload_bytes:
-        memory += workers * offload_bytes
-        reason += f", and {format_size(offload_bytes)} of weights kept on the host for each worker"
-    cores = size.server_cores if workers == 1 else max(size.server_cores, _ENGINE_CORES + workers)
+def _server(load: HostLoad, size: _Class, files: str) -> HostResources:
+    """Request what it holds all the time, limit it at what it holds at its peak, and never beyond the node."""
+    held = _held(load, size)
+    by_rule = _by_rule(load, size)
+    request = max(by_rule, round_up(sum(held.values()), GIB))
+    at_load = _at_load(load)
+    peak = round_up(sum(held.values()) + sum(at_load.values()), GIB)
+    limit = max(_LIMIT_RATIO * request, peak)
+    if load.allocatable_bytes is not None:
+        limit = max(min(limit, load.allocatable_bytes), request)
+    cores = max(size.server_cores, _ENGINE_CORES + load.workers) if load.workers > 1 else size.server_cores
+    reason = [files]
+    if load.kv_bytes is not None:
+        reason[0] = f"CPU only: {files} in host memory"
+    if load.workers > 1 and request == by_rule:
+        reason.append(f"{load.workers} workers with {format_size(_WORKER_BYTES)} each")
+    reason += [
+        f"{format_size(held_bytes)} of {what}"
+        for what, held_bytes in _told(load, held, at_load)
+        if held_bytes
+    ]
     if cores > size.server_cores:
-        reason += f"; one core for each worker and {_ENGINE_CORES} for the engine"
-    return _resources(cores, memory, reason)
+        reason.append(f"one core for each worker and {_ENGINE_CORES} for the engine")
+    if load.multimodal:
+        cores += _MULTIMODAL_CORES
+        reason.append(f"{_MULTIMODAL_CORES} cores to prepare images and sound")
+    return HostResources(
+        cpu_request_millicores=cores * _CORE,
+        cpu_limit_millicores=_LIMIT_RATIO * cores * _CORE,
+        memory_request_bytes=request,
+        memory_limit_bytes=limit,
+        reason="; ".join(reason),
+    )
 
 
-def _cpu_server(
-    size: _Class, shown: str, weights_bytes: int | None, kv_and_batch_bytes: tuple[int, int]
-) -> HostResources:
-    """Without a GPU the weights and the cache stand in the pod's own memory."""
-    kv_bytes, batch_bytes = kv_and_batch_bytes
-    processes = 2 * ENGINE_PROCESS.high_bytes  # the API server, and the engine core with its worker
-    need = (weights_bytes or 0) + kv_bytes + batch_bytes + processes
-    return _resources(
-        size.server_cores,
-        max(size.server_gib * GIB, round_up(need, GIB)),
-        f"CPU only: model files {size.words}{shown} and {format_size(kv_bytes)} of KV cache stand in host memory, "
-        f"beside {format_size(processes + batch_bytes)} for the engine's processes and a batch",
+def _by_rule(load: HostLoad, size: _Class) -> int:
+    """What users know to ask for; what the user moves to the host comes on top."""
+    workers = load.workers * _WORKER_BYTES if load.workers > 1 else 0
+    return size.server_gib * GIB + workers + load.workers * load.cpu_offload_bytes
+
+
+def _held(load: HostLoad, size: _Class) -> dict[str, int]:
+    """What the server's processes hold as long as they run, by what it is."""
+    on_cpu = load.kv_bytes is not None
+    processes = 2 if on_cpu else _ENGINE_CORES + load.workers  # on CPU the engine core is its own worker
+    held = {
+        "the engine's processes": processes * ENGINE_PROCESS.high_bytes,
+        "prepared images and sound": _MULTIMODAL_BYTES if load.multimodal else 0,
+        "weights kept on the host": load.workers * load.cpu_offload_bytes,
+    }
+    if on_cpu:
+        held["weights"] = load.weights_bytes or size.below_bytes
+        held["KV cache"] = load.kv_bytes or 0
+        held["a batch"] = load.batch_bytes
+    return held
+
+
+def _at_load(load: HostLoad) -> dict[str, int]:
+    """What comes on top while the model is loaded, or is filled only under load."""
+    return {
+        "files that each worker reads whole": load.workers * load.pickled_bytes,
+        "shared memory": 0 if load.kv_bytes is not None else (1 + load.workers) * _SHARED_BYTES,
+    }
+
+
+def _told(load: HostLoad, held: dict[str, int], at_load: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    """The amounts that are worth a word: what is not the same for every model."""
+    names = ("KV cache", "a batch") if load.kv_bytes is not None else ()
+    told = (*names, "prepared images and sound", "weights kept on the host")
+    return (
+        *((name, held[name]) for name in told),
+        ("files that each worker reads whole, while loading", at_load["files that each worker reads whole"]),
     )
 
 

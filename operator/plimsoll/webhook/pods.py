@@ -11,7 +11,7 @@ from plimsoll.hub.errors import HubProblem
 from plimsoll.manifests import labels
 from plimsoll.manifests.labels import Component
 from plimsoll.manifests.pods import FilledPod, fill_resources
-from plimsoll.sizing.host import component_resources
+from plimsoll.sizing.host import HostLoad, component_resources
 from plimsoll.sizing.selection import weight_files
 from plimsoll.units import GIB, QuantityError, parse_bytes, parse_quantity
 from plimsoll.webhook.facts import quick_facts
@@ -86,9 +86,11 @@ def _need(pod: dict[str, Any], component: Component, weights_bytes: int | None) 
     containers = [one for one in (pod.get("spec") or {}).get("containers") or () if isinstance(one, dict)]
     gpus = sum(_gpus(container) for container in containers)
     resources = component_resources(
-        weights_bytes,
-        tensor_parallel_size=gpus,
-        cpu_only_kv_bytes=None if gpus else _cpu_kv_bytes(containers),
+        HostLoad(
+            weights_bytes=weights_bytes,
+            workers=max(gpus, 1),
+            kv_bytes=None if gpus else _cpu_kv_bytes(containers),
+        )
     )
     return {
         Component.DOWNLOAD: resources.download,
