@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.constants import FORWARD_RATIO
+from plimsoll.sizing import overheads
+from plimsoll.sizing.constants import FORWARD_HIDDEN, SAMPLER, TRITON_EXPERTS, at
 from plimsoll.sizing.engine import GRAPHS_IN_BUDGET
-from plimsoll.sizing.launch import graph_bytes, non_torch_bytes, sampler_bytes
+from plimsoll.sizing.interval import exactly
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.plan import KVCache, Part, PartName
 from plimsoll.units import format_gib
 
 if TYPE_CHECKING:
+    from plimsoll.sizing.interval import Interval
     from plimsoll.sizing.kv_plan import CacheCapacity
-    from plimsoll.sizing.launch import Interval, Launch, StageCosts
+    from plimsoll.sizing.launch import Launch, StageCosts
 
 _WEIGHTS_SOURCE: Final = "vLLM 0.33.0, model_executor/layers: shapes, padding and sharding of each tensor"
 _KV_SOURCE: Final = "vLLM 0.33.0, v1/core/kv_cache_planning.py"
@@ -41,15 +43,24 @@ def kv_cache(launch: Launch, capacity: CacheCapacity, stage: int) -> KVCache:
     )
 
 
-def bill(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> tuple[Part, ...]:
-    """All parts of the fullest card; they sum to its usable bytes."""
+def expected_capacity(launch: Launch, max_model_len: int) -> CacheCapacity:
+    """What the engine will most likely report."""
+    expected = tuple(available.expected for available in launch.available_interval(max_model_len))
+    return launch.layout.capacity(max_model_len, launch.limits(max_model_len).in_flight_tokens, expected)
+
+
+def bill(
+    launch: Launch, max_model_len: int, capacity: CacheCapacity, expected: CacheCapacity, stage: int
+) -> tuple[Part, ...]:
+    """All parts of the fullest card; they sum to its usable bytes, and so do their expected bytes."""
     costs = launch.costs(max_model_len)[stage]
     cache = kv_cache(launch, capacity, stage)
     parts = (
-        _weights(launch, stage),
+        _weights(launch, costs, stage),
         Part(
             name=PartName.KV_CACHE,
             bytes=cache.bytes_per_gpu,
+            expected_bytes=kv_cache(launch, expected, stage).bytes_per_gpu,
             low_bytes=cache.bytes_per_gpu,
             formula=_kv_formula(launch, max_model_len, capacity, stage),
             source=_KV_SOURCE,
@@ -58,6 +69,7 @@ def bill(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int
         Part(
             name=PartName.STATE,
             bytes=0,
+            expected_bytes=0,
             low_bytes=0,
             formula=_state_formula(launch),
             source=_KV_SOURCE,
@@ -73,6 +85,7 @@ def bill(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int
         Part(
             name=PartName.MARGIN,
             bytes=margin,
+            expected_bytes=launch.usable_bytes - sum(part.expected_bytes for part in parts),
             low_bytes=margin,
             formula=_margin_formula(launch),
             source="the sum of the parts above",
@@ -87,7 +100,7 @@ def _margin_formula(launch: Launch) -> str:
     return "what is left of the usable bytes, less than one block on the stage that limits them"
 
 
-def _weights(launch: Launch, stage: int) -> Part:
+def _weights(launch: Launch, costs: StageCosts, stage: int) -> Part:
     weights = launch.stages[stage]
     first, end = weights.layers
     pieces = [
@@ -102,9 +115,15 @@ def _weights(launch: Launch, stage: int) -> Part:
         formula += f" - {weights.total_bytes - kept} B offloaded to the host"
     if launch.shape.unloaded is not None:
         formula += f"; not loaded: {launch.shape.unloaded}"
-    return Part(
-        name=PartName.WEIGHTS, bytes=kept, low_bytes=kept, formula=formula, source=_WEIGHTS_SOURCE, exact=True
-    )
+    source = _WEIGHTS_SOURCE
+    if costs.repacked.high:
+        laid_out = at(TRITON_EXPERTS, launch.version)
+        formula += (
+            f" + {format_gib(costs.repacked.low)} to {format_gib(costs.repacked.high)} for the experts' layout in the "
+            "kernel"
+        )
+        source = f"{source}; {laid_out.source}"
+    return _modelled(PartName.WEIGHTS, exactly(kept) + costs.repacked, formula, source)
 
 
 def _kv_formula(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> str:
@@ -137,6 +156,7 @@ def _modelled(name: PartName, interval: Interval, formula: str, source: str) -> 
     return Part(
         name=name,
         bytes=interval.high,
+        expected_bytes=interval.expected,
         low_bytes=interval.low,
         formula=formula,
         source=source,
@@ -146,35 +166,36 @@ def _modelled(name: PartName, interval: Interval, formula: str, source: str) -> 
 
 def _activations(launch: Launch, costs: StageCosts, max_model_len: int) -> Part:
     limits = launch.limits(max_model_len)
-    per_entry = sampler_bytes(launch.version)
+    hidden, per_entry = FORWARD_HIDDEN, at(SAMPLER, launch.version)
     formula = (
-        f"the higher of the forward pass of {limits.max_num_batched_tokens} tokens "
-        f"(x {float(FORWARD_RATIO.low):g} to {float(FORWARD_RATIO.high):g}) and the sampler: "
+        f"the higher of the forward pass of {limits.max_num_batched_tokens} tokens (the widest layer beside "
+        f"{float(hidden.low):g} to {float(hidden.high):g} x {launch.shape.hidden_size} elements) and the sampler: "
         f"{limits.max_num_seqs} sequences x {launch.shape.vocab_size} vocabulary entries x "
         f"{float(per_entry.low):g} to {float(per_entry.high):g} B"
     )
+    encoder = launch.shape.encoder
+    if encoder is not None:
+        patches = encoder.patches(limits.max_num_batched_tokens, max_model_len)
+        formula += f", and the encoder of {patches} patches x {encoder.elements(launch.tensor_parallel_size)} elements"
     return _modelled(PartName.ACTIVATIONS, costs.activations, formula, f"{_PEAK_SOURCE}; {per_entry.source}")
 
 
 def _graphs(launch: Launch, costs: StageCosts) -> Part:
-    prior = graph_bytes(launch.parameters)
-    if launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None:
-        formula = (
-            f"CUDA graphs of a model with {launch.parameters} parameters, as vLLM estimates them at start-up"
-        )
+    if launch.serving.enforce_eager:
+        formula = "no CUDA graphs with enforceEager"
+    elif launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None:
+        formula = f"CUDA graphs of {len(launch.shape.layers)} layers, as vLLM estimates them at start-up"
     else:
-        formula = (
-            f"not in the budget before vLLM 0.20: {format_gib(prior.low_bytes)} to {format_gib(prior.high_bytes)} come "
-            "on top of it"
-        )
-    return _modelled(PartName.GRAPHS, costs.graphs, formula, prior.source)
+        least, most = format_gib(launch.graphs.low), format_gib(launch.graphs.high)
+        formula = f"not in the budget before vLLM 0.20: {least} to {most} come on top of it"
+    return _modelled(PartName.GRAPHS, costs.graphs, formula, overheads.graphs_constant(launch).source)
 
 
 def _runtime(launch: Launch, costs: StageCosts) -> Part:
-    prior = non_torch_bytes(launch.tensor_parallel_size * launch.pipeline_parallel_size)
+    outside = overheads.non_torch_constant(launch)
     formula = (
-        f"memory outside torch, {format_gib(prior.low_bytes)} to {format_gib(prior.high_bytes)} with "
-        f"{launch.tensor_parallel_size * launch.pipeline_parallel_size} ranks, and the buffers that the engine keeps "
+        f"memory outside torch, {format_gib(outside.bytes.low)} to {format_gib(outside.bytes.high)} with TP "
+        f"{launch.tensor_parallel_size}, what loading leaves beside the weights, and the buffers that the engine keeps "
         "(penalty counters, block tables, expert workspace)"
     )
-    return _modelled(PartName.RUNTIME, costs.runtime, formula, prior.source)
+    return _modelled(PartName.RUNTIME, costs.runtime, formula, outside.source)

@@ -21,8 +21,12 @@ NEWEST: Final = (0, 33, 0)
 
 # Releases in which the arithmetic changed (read in the released wheels).
 UTILIZATION_092: Final = (0, 20, 0)
+BLOCK_PER_SEQUENCE: Final = (0, 19, 0)  # a start with fewer blocks of recurrent states than sequences fails
 GRAPHS_IN_BUDGET: Final = (0, 20, 0)
 TOKENS_BY_CONCURRENCY: Final = (0, 20, 1)
+V1_ENGINE: Final = (0, 8, 0)
+FREE_CHECKED: Final = (0, 9, 0)  # the share must be free before the engine loads
+KEPT_WORKSPACE: Final = (0, 13, 0)  # scratch of the experts is kept for life
 SOME_V2_RUNNERS: Final = (0, 22, 0)
 IN_FLIGHT_WINDOW: Final = (0, 26, 0)
 TIER_160_GIB: Final = (0, 28, 0)

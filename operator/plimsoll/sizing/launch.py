@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.constants import FORWARD_RATIO, GRAPH_BYTES, NON_TORCH_BYTES, SAMPLER_BYTES, Constant
-from plimsoll.sizing.engine import GRAPHS_IN_BUDGET, SOME_V2_RUNNERS, V2_RUNNER, BatchLimits, batch_limits
+from plimsoll.sizing import overheads
+from plimsoll.sizing.constants import TRITON_EXPERTS, at
+from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, GRAPHS_IN_BUDGET, BatchLimits, batch_limits
+from plimsoll.sizing.interval import NOTHING, Interval, exactly
+from plimsoll.sizing.layers import RecurrentState
+from plimsoll.sizing.quantization import WeightFormat
 from plimsoll.units import ceil_div
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from plimsoll.sizing.accelerators import Accelerator
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.kv_plan import CacheLayout
@@ -20,20 +22,8 @@ if TYPE_CHECKING:
     from plimsoll.sizing.serving import Serving
     from plimsoll.sizing.weights import RankWeights
 
-_COUNTER_BYTES: Final = 4  # penalty counters: one int32 per sequence and vocabulary entry, and one bit
 _BLOCK_ID_BYTES: Final = 4
-_ROUTER_BYTES: Final = 4  # float32 logits of the router
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Bytes between a low end and the safe end."""
-
-    low: int
-    high: int
-
-    def __add__(self, other: Interval) -> Interval:
-        return Interval(self.low + other.low, self.high + other.high)
+_HOPPER: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +31,20 @@ class StageCosts:
     """What one rank of a stage takes beside the KV cache."""
 
     weights_bytes: int
+    repacked: Interval
     activations: Interval
     graphs: Interval
     runtime: Interval
 
     @property
+    def total(self) -> Interval:
+        """The sum."""
+        return exactly(self.weights_bytes) + self.repacked + self.activations + self.graphs + self.runtime
+
+    @property
     def total_bytes(self) -> int:
         """The sum at the safe end."""
-        return self.weights_bytes + self.activations.high + self.graphs.high + self.runtime.high
+        return self.total.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +68,9 @@ class Launch:
     layout: CacheLayout
     usable_bytes: int
     parameters: int
+    _known: dict[tuple[BatchLimits, int], tuple[StageCosts, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def limits(self, max_model_len: int) -> BatchLimits:
         """The scheduler's limits with this length."""
@@ -87,22 +86,38 @@ class Launch:
     def costs(self, max_model_len: int) -> tuple[StageCosts, ...]:
         """What a rank of each stage takes beside the KV cache, with this length."""
         limits = self.limits(max_model_len)
-        block_tables = (
+        tables = exactly(
             limits.max_num_seqs
             * ceil_div(max_model_len, self.layout.block_size)
             * _BLOCK_ID_BYTES
             * len(self.layout.groups)
         )
-        last = self.pipeline_parallel_size - 1
         return tuple(
-            StageCosts(
-                weights_bytes=self.weights_on_card(stage),
-                activations=self._activations(limits, samples=stage == last),
-                graphs=self._graphs(),
-                runtime=self._runtime(limits, first=stage == 0, samples=stage == last)
-                + Interval(block_tables, block_tables),
+            replace(costs, runtime=costs.runtime + tables)
+            for costs in self._without_tables(limits, max_model_len)
+        )
+
+    def _without_tables(self, limits: BatchLimits, max_model_len: int) -> tuple[StageCosts, ...]:
+        """The costs that few lengths change, worked out once: a search asks for many lengths."""
+        key = (limits, overheads.longest_item(self, max_model_len))
+        if key not in self._known:
+            last = self.pipeline_parallel_size - 1
+            self._known[key] = tuple(
+                self._stage(limits, max_model_len, stage, last=stage == last) for stage in range(last + 1)
             )
-            for stage in range(self.pipeline_parallel_size)
+        return self._known[key]
+
+    def _stage(self, limits: BatchLimits, max_model_len: int, stage: int, *, last: bool) -> StageCosts:
+        first = stage == 0
+        weights = self.weights_on_card(stage)
+        return StageCosts(
+            weights_bytes=weights,
+            repacked=self._repacked(stage),
+            activations=overheads.activations(self, limits, max_model_len, first=first, last=last),
+            graphs=self.graphs if self._graphs_charged else NOTHING,
+            runtime=overheads.non_torch(self)
+            + overheads.loading(self, weights)
+            + overheads.buffers(self, limits, first=first, last=last),
         )
 
     def weights_on_card(self, stage: int) -> int:
@@ -117,6 +132,23 @@ class Launch:
             return (given,) * self.pipeline_parallel_size
         return tuple(self.usable_bytes - costs.total_bytes for costs in self.costs(max_model_len))
 
+    def available_interval(self, max_model_len: int) -> tuple[Interval, ...]:
+        """The same with its expected value and its other end; `low` is the safe one."""
+        given = self.serving.kv_cache_memory_bytes
+        if given is not None:
+            return (exactly(given),) * self.pipeline_parallel_size
+        return tuple(exactly(self.usable_bytes) - costs.total for costs in self.costs(max_model_len))
+
+    @property
+    def graphs(self) -> Interval:
+        """What CUDA graphs take on a card, whether the budget holds them or not."""
+        return overheads.graphs(self)
+
+    @property
+    def _graphs_charged(self) -> bool:
+        """Before 0.20 graphs came on top of a budget, but never of the card."""
+        return self.version.at_least(GRAPHS_IN_BUDGET) or self.serving.kv_cache_memory_bytes is not None
+
     def has_room(self, max_model_len: int) -> bool:
         """Whether a KV space that is given stands beside the rest: vLLM takes it as it is, and runs out of memory."""
         given = self.serving.kv_cache_memory_bytes
@@ -127,9 +159,25 @@ class Launch:
         return max(costs.total_bytes for costs in self.costs(max_model_len))
 
     def fits(self, max_model_len: int) -> bool:
-        """Whether one request of this length can be served, at the safe end."""
+        """Whether the requests of this length that are asked for can be served, at the safe end."""
         return self.has_room(max_model_len) and self.layout.fits(
-            max_model_len, self.limits(max_model_len).in_flight_tokens, self.available_bytes(max_model_len)
+            max_model_len,
+            self.limits(max_model_len).in_flight_tokens,
+            self.available_bytes(max_model_len),
+            self.requests,
+        )
+
+    @property
+    def requests(self) -> int:
+        """Requests of full length that must be held at once."""
+        return self.serving.concurrency or 1
+
+    def cache_bytes(self, max_model_len: int) -> int:
+        """KV space of each card that holds just these requests: given to the engine, its profile decides nothing."""
+        in_flight = self.limits(max_model_len).in_flight_tokens
+        return max(
+            self.layout.need_bytes(max_model_len, in_flight, stage, self.requests)
+            for stage in range(self.pipeline_parallel_size)
         )
 
     def longest(self, limit: int) -> int:
@@ -147,101 +195,31 @@ class Launch:
                 high = middle - 1
         return low
 
+    def most_sequences(self, max_model_len: int) -> int | None:
+        """Sequences that the engine may be told to take: with recurrent states one block each, or it does not start.
+
+        Source: vLLM 0.33.0, config/compilation.py (resolve_cudagraph_mode_and_sizes), since 0.19.
+        """
+        recurrent = any(isinstance(group.kind, RecurrentState) for group in self.layout.groups)
+        if not recurrent or self.serving.enforce_eager or not self.version.at_least(BLOCK_PER_SEQUENCE):
+            return None
+        in_flight = self.limits(max_model_len).in_flight_tokens
+        return self.layout.capacity(max_model_len, in_flight, self.available_bytes(max_model_len)).blocks
+
     def needed_bytes(self, max_model_len: int) -> tuple[int, int]:
         """Bytes that the fullest card must have for this length, and the stage that it serves."""
         in_flight = self.limits(max_model_len).in_flight_tokens
         needs = [
-            costs.total_bytes + self.layout.need_bytes(max_model_len, in_flight, stage)
+            costs.total_bytes + self.layout.need_bytes(max_model_len, in_flight, stage, self.requests)
             for stage, costs in enumerate(self.costs(max_model_len))
         ]
         return max(needs), needs.index(max(needs))
 
-    def _activations(self, limits: BatchLimits, *, samples: bool) -> Interval:
-        """The transient peak: the forward pass or the sampler, whichever is higher.
-
-        Source: vLLM 0.33.0, v1/worker/gpu_worker.py (determine_available_memory); the forms are modelled.
-        """
-        forward = self._forward_bytes(limits.max_num_batched_tokens)
-        low, high = forward, _scaled(FORWARD_RATIO.high, forward)
-        if samples:
-            hidden = limits.max_num_batched_tokens * self.shape.hidden_size * self.precision.element_bytes
-            entries = limits.max_num_seqs * self.shape.vocab_size
-            per_entry = sampler_bytes(self.version)
-            low = max(low, _scaled(per_entry.low, entries) + hidden)
-            high = max(high, _scaled(per_entry.high, entries) + hidden)
-        return Interval(low, high)
-
-    def _forward_bytes(self, tokens: int) -> int:
-        """Residual, hidden states and the widest layer's intermediate values, and the final hidden states."""
-        shape, tp, element = self.shape, self.tensor_parallel_size, self.precision.element_bytes
-        hidden = shape.hidden_size
-        dense = tokens * element * (2 * hidden + 3 * ceil_div(shape.intermediate_size, tp))
-        routed = 0
-        if shape.experts is not None:
-            shared = ceil_div(shape.experts.shared_intermediate_size, tp)
-            routed = (
-                tokens * element * (3 * hidden + 3 * shared)
-                + tokens * shape.experts.num_experts * _ROUTER_BYTES
-            )
-        mixer = tokens * element * (2 * hidden + ceil_div(shape.mixer_width, tp))
-        embedded = tokens * hidden * element if shape.tower else 0  # images arrive as embeddings
-        return max(dense, routed, mixer) + tokens * hidden * element + embedded
-
-    def _graphs(self) -> Interval:
-        """What vLLM charges for CUDA graphs; before 0.20 they came on top of a budget, but never of the card."""
-        budgeted = self.version.at_least(GRAPHS_IN_BUDGET) or self.serving.kv_cache_memory_bytes is not None
-        if self.accelerator is None or not budgeted:
-            return Interval(0, 0)
-        prior = graph_bytes(self.parameters)
-        return Interval(prior.low_bytes, prior.high_bytes)
-
-    def _runtime(self, limits: BatchLimits, *, first: bool, samples: bool) -> Interval:
-        """Buffers that the engine keeps, and memory outside torch."""
-        total = Interval(0, 0)
-        if self.accelerator is not None:
-            non_torch = non_torch_bytes(self.tensor_parallel_size * self.pipeline_parallel_size)
-            total += Interval(non_torch.low_bytes, non_torch.high_bytes)
-        if samples:
-            entries = limits.max_num_seqs * self.shape.vocab_size
-            bitmask = ceil_div(entries, 8)
-            counters = entries * _COUNTER_BYTES + bitmask
-            total += Interval(
-                bitmask + (counters if self.version.at_least(V2_RUNNER) else 0),
-                bitmask + (counters if self.version.at_least(SOME_V2_RUNNERS) else 0),
-            )
-        if not first:
-            passed = 2 * limits.max_num_batched_tokens * self.shape.hidden_size * self.precision.element_bytes
-            total += Interval(passed, passed)
-        workspace = self._expert_workspace(limits.max_num_batched_tokens)
-        return total + Interval(workspace, workspace)
-
-    def _expert_workspace(self, tokens: int) -> int:
-        """Scratch of the routed layers, kept for life (vLLM 0.33.0, fused_moe/modular_kernel.py)."""
-        experts = self.shape.experts
-        if experts is None:
-            return 0
-        width = ceil_div(experts.intermediate_size, self.tensor_parallel_size)
-        routed = tokens * experts.num_experts_per_token
-        hidden = self.shape.hidden_size
-        first = max(routed * max(width, hidden), tokens * hidden)
-        return self.precision.element_bytes * (first + routed * max(2 * width, hidden))
-
-
-def _scaled(ratio: Fraction, amount: int) -> int:
-    """A need scaled and rounded up, in integers."""
-    return ceil_div(ratio.numerator * amount, ratio.denominator)
-
-
-def sampler_bytes(version: EngineVersion) -> Constant:
-    """Bytes per sequence and vocabulary entry of this release's sampler."""
-    return next(constant for since, constant in SAMPLER_BYTES if version.at_least(since))
-
-
-def graph_bytes(parameters: int) -> Constant:
-    """The CUDA graphs of a model of this size."""
-    return next(constant for up_to, constant in GRAPH_BYTES if parameters <= up_to)
-
-
-def non_torch_bytes(ranks: int) -> Constant:
-    """Memory outside torch with this many ranks."""
-    return next(constant for up_to, constant in NON_TORCH_BYTES if ranks <= up_to)
+    def _repacked(self, stage: int) -> Interval:
+        """What laying MXFP4 experts out for Hopper's kernels adds to them after loading."""
+        quantization, card = self.precision.quantization, self.accelerator
+        if quantization is None or quantization.weights is not WeightFormat.MXFP4 or card is None:
+            return NOTHING
+        if card.compute_capability[0] != _HOPPER or self.shape.experts is None:
+            return NOTHING
+        return at(TRITON_EXPERTS, self.version).of(self.stages[stage].layer_bytes)

@@ -30,6 +30,7 @@ class Part:
 
     Attributes:
         bytes: what the plan reckons with, the safe end of the interval.
+        expected_bytes: what it will most likely be; the KV cache and the margin take what the others then leave.
         low_bytes: the other end; equal to `bytes` where the part is exact.
         formula: the sum in words and numbers ("32 layers x 2 x 8 KV heads x 128 x 2 B = 131072 B per token").
         source: where the rule comes from.
@@ -38,6 +39,7 @@ class Part:
 
     name: PartName
     bytes: int
+    expected_bytes: int
     low_bytes: int
     formula: str
     source: str
@@ -90,7 +92,10 @@ class Plan:
         usable_bytes: GPU memory x utilisation, rounded as the engine does; with a given KV space, GPU memory less what
             is in use before vLLM looks.
         kv_cache_memory_bytes: the KV space of each GPU that was given to the engine; None: it takes what is left.
-        parts: sum to at most usable_bytes, margin included exactly.
+        parts: sum to at most usable_bytes, margin included exactly; so do their expected bytes.
+        kv_cache: at the safe end: what is promised.
+        expected_kv_cache: what the engine will most likely report; None where it is the same.
+        lowered_max_num_seqs: max_num_seqs where the engine has to be told, since it does not start with its default.
         warnings: sentences that the user should read (unverified facts, slow paths).
     """
 
@@ -117,6 +122,10 @@ class Plan:
     resources: ComponentResources
     warnings: tuple[str, ...] = ()
     kv_cache_memory_bytes: int | None = None
+    expected_kv_cache: KVCache | None = None
+    lowered_max_num_seqs: int | None = None
+    concurrency: int = 1
+    pinned_kv_cache_bytes: int | None = None
 
 
 class RefusalReason(StrEnum):

@@ -1,0 +1,222 @@
+"""What one rank takes beside weights and KV cache: the peak of a batch, CUDA graphs, and what the engine keeps.
+
+Sources of the forms: vLLM 0.33.0, v1/worker/gpu_worker.py (determine_available_memory), v1/worker/gpu/model_runner.py
+(profile_run) and v1/worker/gpu/cudagraph_utils.py; the factors are in constants.toml.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.constants import (
+    ENCODER,
+    FORWARD_HIDDEN,
+    GRAPHS_PER_EXPERT_LAYER,
+    GRAPHS_PER_LATENT_LAYER,
+    GRAPHS_PER_LAYER,
+    LOADING,
+    LOADING_ENCODER,
+    MULTIMODAL_HIDDEN,
+    NON_TORCH_LINKED,
+    NON_TORCH_SINGLE,
+    NON_TORCH_UNLINKED,
+    PIPELINE_HIDDEN,
+    SAMPLER,
+    SAMPLER_SCRATCH,
+    at,
+)
+from plimsoll.sizing.engine import KEPT_WORKSPACE, SOME_V2_RUNNERS, V1_ENGINE, V2_RUNNER
+from plimsoll.sizing.interval import NOTHING, Interval, exactly
+from plimsoll.sizing.layers import MultiHeadLatent
+from plimsoll.sizing.quantization import WeightFormat
+from plimsoll.units import GIB, MIB, ceil_div
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.constants import Constant
+    from plimsoll.sizing.engine import BatchLimits, EngineVersion
+    from plimsoll.sizing.launch import Launch
+
+_COUNTER_BYTES: Final = 4  # penalty counters: one int32 per sequence and vocabulary entry, and one bit
+_ROUTER_BYTES: Final = 4  # float32 logits of the router
+_LINKED_BYTES: Final = 38 * GIB  # cards of this size are sold with links between them
+_LARGEST_GRAPH: Final = 512
+_SHORT_CHUNK: Final = 2048
+_BLACKWELL: Final = 10
+_GPT_OSS: Final = "gpt_oss"
+_WHOLE_PROMPTS: Final = 32768  # from here on the first engine cut prompts into chunks
+_ALL_GRAPHS: Final = 51  # sizes of a capture up to 512 tokens, each in pieces and whole
+_FULL_WIDTH: Final = 4096  # graphs of narrower models are smaller: by this share of what goes with the width
+_WIDTH_SHARE: Final = Fraction(3, 10)
+_FIRST_GRAPHS: Final = 10  # what the first capture takes, in graphs that follow
+
+
+def activations(
+    launch: Launch, limits: BatchLimits, max_model_len: int, *, first: bool, last: bool
+) -> Interval:
+    """The transient peak: encoder, forward pass or sampler, whichever is highest."""
+    shape, element = launch.shape, launch.precision.element_bytes
+    width = limits.max_num_batched_tokens * shape.hidden_size * element
+    embedded = NOTHING
+    if first and (shape.tower or shape.encoder is not None):
+        levels = 0 if shape.encoder is None else shape.encoder.levels
+        embedded = MULTIMODAL_HIDDEN.of(width) + exactly(levels * width)
+    peak = forward(launch, limits.max_num_batched_tokens) + embedded
+    if not last:
+        peak += PIPELINE_HIDDEN.of(width)
+    if last:
+        peak = peak.at_least(sampler(launch, limits, max_model_len) + exactly(width) + embedded)
+    if first:
+        peak = peak.at_least(encoder(launch, limits, max_model_len))
+    return peak
+
+
+def sampler(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval:
+    """Logits of every sequence, in as many copies as this release's sampler makes.
+
+    The first engine cut long prompts into short chunks by itself, and its profile then shows no sampler (Llama 3.1 8B
+    with 0.6 on RTX 3090 and 0.7 on A10).
+    """
+    chunked = max_model_len > _WHOLE_PROMPTS and limits.max_num_batched_tokens <= _SHORT_CHUNK
+    if chunked and not launch.version.at_least(V1_ENGINE):
+        return NOTHING
+    peak = at(SAMPLER, launch.version).of(limits.max_num_seqs * launch.shape.vocab_size)
+    if launch.accelerator is not None and launch.version.at_least(SAMPLER_SCRATCH.since):
+        peak += SAMPLER_SCRATCH.bytes
+    return peak
+
+
+def longest_item(launch: Launch, max_model_len: int) -> int:
+    """All that the peak asks of a length beside the limits of a batch."""
+    item = launch.shape.encoder
+    whole = launch.version.at_least(V1_ENGINE) or max_model_len <= _WHOLE_PROMPTS
+    return (0 if item is None else item.largest_item(max_model_len)) * 2 + whole
+
+
+def encoder(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval:
+    """The largest images or videos that one batch may bring, inside the encoder's widest layer."""
+    found = launch.shape.encoder
+    if found is None:
+        return NOTHING
+    element = found.patches(limits.max_num_batched_tokens, max_model_len) * launch.precision.element_bytes
+    positions = exactly(element * found.position_elements(launch.version))
+    return ENCODER.of(element * found.elements(launch.tensor_parallel_size)) + positions
+
+
+def forward(launch: Launch, tokens: int) -> Interval:
+    """Tensors of the model's width, and the intermediate values of the widest layer."""
+    shape, size, element = launch.shape, launch.tensor_parallel_size, launch.precision.element_bytes
+    dense = 3 * ceil_div(shape.intermediate_size, size)
+    inner = max(dense, ceil_div(shape.mixer_width, size)) * element
+    if shape.experts is not None:
+        shared = 3 * ceil_div(shape.experts.shared_intermediate_size, size) * element
+        inner = max(inner, shared + shape.experts.num_experts * _ROUTER_BYTES)
+    peak = FORWARD_HIDDEN.of(tokens * shape.hidden_size * element) + exactly(tokens * inner)
+    if not _keeps_workspace(launch):
+        peak += exactly(expert_workspace(launch, tokens))
+    return peak
+
+
+def _keeps_workspace(launch: Launch) -> bool:
+    """Whether the scratch of the experts is kept for life; the kernels of MXFP4 allot theirs anew."""
+    quantization = launch.precision.quantization
+    own = quantization is not None and quantization.weights is WeightFormat.MXFP4
+    return launch.version.at_least(KEPT_WORKSPACE) and not own
+
+
+def expert_workspace(launch: Launch, tokens: int) -> int:
+    """Scratch of the routed layers (vLLM 0.33.0, fused_moe/modular_kernel.py); with whole experts, of their full width."""
+    experts = launch.shape.experts
+    if experts is None:
+        return 0
+    parts = 1 if launch.serving.enable_expert_parallel else launch.tensor_parallel_size
+    width = ceil_div(experts.intermediate_size, parts)
+    routed = tokens * experts.num_experts_per_token
+    hidden = launch.shape.hidden_size
+    first = max(routed * max(width, hidden), tokens * hidden)
+    return launch.precision.element_bytes * (first + routed * max(2 * width, hidden))
+
+
+def graphs(launch: Launch) -> Interval:
+    """What CUDA graphs take on one card: by layers, and by how many batch sizes are captured."""
+    if launch.accelerator is None or launch.serving.enforce_eager:
+        return NOTHING
+    layers = max(end - first for first, end in (stage.layers for stage in launch.stages))
+    captured = Fraction(_captures(launch) + _FIRST_GRAPHS, _ALL_GRAPHS + _FIRST_GRAPHS)
+    narrow = 1 - _WIDTH_SHARE * (1 - Fraction(min(launch.shape.hidden_size, _FULL_WIDTH), _FULL_WIDTH))
+    return graphs_constant(launch).of(int(MIB * layers * captured * narrow))
+
+
+def graphs_constant(launch: Launch) -> Constant:
+    """The interval of one layer that holds for this model and release."""
+    layers = launch.shape.layers
+    if 2 * sum(isinstance(layer.cache, MultiHeadLatent) for layer in layers) >= len(layers):
+        return GRAPHS_PER_LATENT_LAYER
+    if launch.shape.experts is not None:
+        return at(GRAPHS_PER_EXPERT_LAYER, launch.version)
+    return at(GRAPHS_PER_LAYER, launch.version)
+
+
+def _captures(launch: Launch) -> int:
+    """Batch sizes that are captured: 1, 2, 4, then by 8 up to 256 and by 16 beyond."""
+    sequences = launch.limits(1).max_num_seqs
+    largest = min(2 * sequences, _largest_graph(launch))
+    return min(3, largest) + min(largest, 248) // 8 + max(0, largest - 240) // 16
+
+
+def _largest_graph(launch: Launch) -> int:
+    """Tokens of the largest capture; twice as many on Blackwell's large cards, and for gpt-oss."""
+    card = launch.accelerator
+    large = (
+        card is not None and card.compute_capability[0] == _BLACKWELL
+    ) or launch.shape.model_type == _GPT_OSS
+    return (2 if large and launch.version.at_least(V2_RUNNER) else 1) * _LARGEST_GRAPH
+
+
+def non_torch(launch: Launch) -> Interval:
+    """Memory outside torch: by how the cards of a tensor parallel group are joined."""
+    if launch.accelerator is None:
+        return NOTHING
+    return non_torch_constant(launch).bytes
+
+
+def non_torch_constant(launch: Launch) -> Constant:
+    """The interval that holds for this card, split and release."""
+    if launch.tensor_parallel_size == 1 or launch.accelerator is None:
+        return at(NON_TORCH_SINGLE, launch.version)
+    linked = launch.accelerator.memory_bytes >= _LINKED_BYTES and launch.accelerator.compute_capability in (
+        (8, 0), (9, 0), (10, 0), (10, 3),
+    )  # fmt: skip
+    return at(NON_TORCH_LINKED if linked else NON_TORCH_UNLINKED, launch.version)
+
+
+def loading(launch: Launch, weights_bytes: int) -> Interval:
+    """What loading leaves beside the weights."""
+    return NOTHING if launch.accelerator is None else loading_constant(launch).of(weights_bytes)
+
+
+def loading_constant(launch: Launch) -> Constant:
+    """The interval that holds for this model."""
+    return LOADING_ENCODER if launch.shape.tower else LOADING
+
+
+def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> Interval:
+    """What the engine keeps: penalty counters and masks, what a stage receives, scratch of experts."""
+    total = NOTHING
+    if last:
+        entries = limits.max_num_seqs * launch.shape.vocab_size
+        bitmask = ceil_div(entries, 8)
+        total += exactly(bitmask) + _counters(launch.version, entries * _COUNTER_BYTES + bitmask)
+    if not first:
+        width = launch.shape.hidden_size * launch.precision.element_bytes
+        total += exactly(2 * limits.max_num_batched_tokens * width)
+    if _keeps_workspace(launch):
+        total += exactly(expert_workspace(launch, limits.max_num_batched_tokens))
+    return total
+
+
+def _counters(version: EngineVersion, counters: int) -> Interval:
+    """Counters of the second model runner, which some architectures had before it was the default."""
+    if version.at_least(V2_RUNNER):
+        return exactly(counters)
+    return Interval(0, 0, counters) if version.at_least(SOME_V2_RUNNERS) else NOTHING
