@@ -206,3 +206,20 @@ def test_the_suite_is_known_by_its_text_wherever_it_stands() -> None:
 
     assert len(set(hashes)) == len(hashes)
     assert suite_hash(context()) == suite_hash(context(deployment(replicas=7)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "planned", "expected"),
+    [
+        pytest.param(None, None, None, id="the engine's default"),
+        pytest.param(None, 500, "500", id="lowered by the plan"),
+        pytest.param(64, None, "64", id="by the user"),
+    ],
+)
+def test_the_engine_is_told_how_many_sequences_there_is_room_for(
+    wanted: int | None, planned: int | None, expected: str | None
+) -> None:
+    owner = deployment() if wanted is None else deployment(engine={"vllm": {"maxNumSeqs": wanted}})
+    args = launch_args(context(owner=owner, plan=gpu_plan(max_num_seqs=planned)))
+    found = args[args.index("--max-num-seqs") + 1] if "--max-num-seqs" in args else None
+    assert found == expected

@@ -166,6 +166,8 @@ def test_a_version_is_read_or_refused(text: str, expected: str | None) -> None:
         pytest.param(a10_plan(kv_cache_tokens=30000), measured(tokens=40000), "-25.00", id="promised less"),
         pytest.param(a10_plan(kv_cache_tokens=1_000_000), measured(tokens=1_000_001), "0.00", id="rounds to nothing"),
         pytest.param(a10_plan(kv_cache_blocks=2550), measured(tokens=None), "+2.00", id="in blocks"),
+        pytest.param(a10_plan(kv_cache_tokens=30000, expected_kv_cache_tokens=40400), measured(tokens=40000), "+1.00", id="held to what was expected"),
+        pytest.param(a10_plan(kv_cache_blocks=2000, expected_kv_cache_blocks=2475), measured(tokens=None), "-1.00", id="expected blocks"),
         pytest.param(a10_plan(kv_cache_blocks=None), measured(tokens=None), None, id="nothing to compare"),
         pytest.param(a10_plan(), measured(tokens=0), None, id="an empty cache"),
     ],
@@ -193,16 +195,22 @@ def test_an_error_fits_the_status_and_is_never_below_minus_100(planned: int, fou
     [
         pytest.param(a10_plan(kv_cache_tokens=42000), measured(), None, id="5 percent are tolerated"),
         pytest.param(
+            a10_plan(kv_cache_tokens=20000, expected_kv_cache_tokens=41000),
+            measured(),
+            None,
+            id="a safe promise",
+        ),
+        pytest.param(
             a10_plan(kv_cache_tokens=42001),
             measured(),
-            "The engine's KV cache holds 40000 tokens and the plan said 42001 (error +5.00 %); set "
+            "The engine's KV cache holds 40000 tokens and 42001 were expected (error +5.00 %); set "
             "engine.vllm.kvCacheMemory for a cache of exactly one size.",
             id="a token more is not",
         ),
         pytest.param(
             a10_plan(kv_cache_blocks=1000),
             measured(tokens=None),
-            "The engine's KV cache holds 2500 blocks and the plan said 1000 (error -60.00 %); set "
+            "The engine's KV cache holds 2500 blocks and 1000 were expected (error -60.00 %); set "
             "engine.vllm.kvCacheMemory for a cache of exactly one size.",
             id="blocks",
         ),
@@ -303,7 +311,7 @@ def test_a_large_error_is_told_once_and_fails_nothing() -> None:
     decision = decided(world, 30000)
     assert decision.status is not None
     assert [(event.type, event.reason) for event in decision.events] == [("Warning", "PlanDiffers")]
-    assert "holds 30000 tokens and the plan said 40000 (error +33.33 %)" in decision.events[0].message
+    assert "holds 30000 tokens and 40000 were expected (error +33.33 %)" in decision.events[0].message
     conditions = {one["type"]: one for one in decision.status["conditions"]}
     assert decision.events[0].message in conditions[ConditionType.SIZED]["message"]
     assert {one["status"] for one in conditions.values()} == {"True"}

@@ -48,6 +48,9 @@ class PlanPart(ApiModel):
 
     part: Text = Field(description="weights, kv_cache, state, activations, graphs, runtime or margin.")
     bytes: ByteCount = Field(description="Bytes that the plan reckons with, the safe end.")
+    expected_bytes: ByteCount | None = Field(
+        default=None, description="What it will most likely be, where that is another figure."
+    )
     low_bytes: ByteCount | None = Field(
         default=None, description="The other end of the interval, where it is modelled."
     )
@@ -114,6 +117,17 @@ class PlanStatus(ApiModel):
     kv_cache_tokens: ByteCount = Field(description="Tokens that the KV cache holds.")
     kv_cache_bytes: ByteCount = Field(description="Bytes of KV cache per GPU.")
     kv_cache_blocks: ByteCount | None = Field(default=None, description="Blocks of the KV cache.")
+    expected_kv_cache_tokens: ByteCount | None = Field(
+        default=None,
+        description="Tokens that the engine will most likely report, where they are not the ones promised.",
+    )
+    expected_kv_cache_blocks: ByteCount | None = Field(
+        default=None, description="Blocks that it will most likely report."
+    )
+    max_num_seqs: Positive | None = Field(
+        default=None,
+        description="Sequences that the engine is told to take at once, where it would not start with its own default.",
+    )
     max_concurrency: Text = Field(description="Requests of full length at once, as a decimal.")
     gpu_memory_utilization: Text | None = Field(
         default=None, description="Utilisation that the plan reckons with."
@@ -140,8 +154,8 @@ class MeasuredStatus(ApiModel):
     block_size: Positive = Field(description="Tokens of a block.")
     error_percent: Annotated[str, Field(max_length=32)] | None = Field(
         default=None,
-        description="How far the planned KV cache is from the measured one, in percent of the measured, with its sign: "
-        "+ where the plan promised more.",
+        description="How far the expected KV cache is from the measured one, in percent of the measured, with its sign: "
+        "+ where more was expected.",
     )
 
 

@@ -96,7 +96,7 @@ def launch_args(ctx: Context) -> tuple[str, ...]:
         "--max-model-len",
         str(ctx.plan.max_model_len),
         *_parallelism(ctx),
-        *_user_args(vllm),
+        *_user_args(vllm, ctx.plan.max_num_seqs),
         *(vllm.extra_args or ()),
     )
 
@@ -145,8 +145,8 @@ def _parallelism(ctx: Context) -> tuple[str, ...]:
     return (*tensor, "--pipeline-parallel-size", str(plan.pipeline_parallel_size))
 
 
-def _user_args(vllm: VllmSpec) -> tuple[str, ...]:
-    """The fields that the user set, in the order of the spec."""
+def _user_args(vllm: VllmSpec, max_num_seqs: int | None) -> tuple[str, ...]:
+    """The fields that the user set, in the order of the spec, and a bound that the plan sets where he did not."""
     valued: tuple[tuple[str, object], ...] = (
         ("--gpu-memory-utilization", vllm.gpu_memory_utilization),
         (
@@ -156,7 +156,7 @@ def _user_args(vllm: VllmSpec) -> tuple[str, ...]:
         ("--quantization", vllm.quantization),
         ("--dtype", vllm.dtype),
         ("--kv-cache-dtype", vllm.kv_cache_dtype),
-        ("--max-num-seqs", vllm.max_num_seqs),
+        ("--max-num-seqs", vllm.max_num_seqs or max_num_seqs),
         ("--max-num-batched-tokens", vllm.max_num_batched_tokens),
     )
     found = [part for flag, value in valued if value is not None for part in (flag, str(value))]

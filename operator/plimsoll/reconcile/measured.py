@@ -143,10 +143,21 @@ def measured_status(
 
 
 def error_percent(plan: PlanStatus, measured: MeasuredStatus) -> Fraction | None:
-    """How far the planned cache is from the measured one: in tokens, or in blocks where the engine says no tokens."""
+    """How far the expected cache is from the measured one: in tokens, or in blocks where the engine says no tokens."""
     if measured.kv_cache_tokens is not None:
-        return _relative(plan.kv_cache_tokens, measured.kv_cache_tokens)
-    return _relative(plan.kv_cache_blocks, measured.blocks)
+        return _relative(_expected_tokens(plan), measured.kv_cache_tokens)
+    return _relative(_expected_blocks(plan), measured.blocks)
+
+
+def _expected_tokens(plan: PlanStatus) -> int:
+    """A plan promises the safe end; what it is held to is what was expected."""
+    expected = plan.expected_kv_cache_tokens
+    return plan.kv_cache_tokens if expected is None else expected
+
+
+def _expected_blocks(plan: PlanStatus) -> int | None:
+    expected = plan.expected_kv_cache_blocks
+    return plan.kv_cache_blocks if expected is None else expected
 
 
 def percent_text(error: Fraction) -> str:
@@ -175,11 +186,11 @@ def plan_note(status: ModelDeploymentStatus) -> str | None:
 
 
 def _difference(plan: PlanStatus, measured: MeasuredStatus, error: str) -> str:
-    planned, found, unit = plan.kv_cache_tokens, measured.kv_cache_tokens, "tokens"
+    planned, found, unit = _expected_tokens(plan), measured.kv_cache_tokens, "tokens"
     if found is None:
-        planned, found, unit = plan.kv_cache_blocks or 0, measured.blocks, "blocks"
+        planned, found, unit = _expected_blocks(plan) or 0, measured.blocks, "blocks"
     return (
-        f"The engine's KV cache holds {found} {unit} and the plan said {planned} (error {error} %); set "
+        f"The engine's KV cache holds {found} {unit} and {planned} were expected (error {error} %); set "
         "engine.vllm.kvCacheMemory for a cache of exactly one size."
     )
 
