@@ -87,50 +87,59 @@ def score_oracle(
     Raises:
         InputError: a line without a field that it must have, or a folder without a config of any line.
     """
-    rows = scored = equal = 0
-    refused: list[Refused] = []
-    mismatches: list[Mismatch] = []
-    contradictory: list[Contradiction] = []
     planner = Planner(find)
+    rows = 0
+    verdicts: list[_Verdict] = []
     for line, record in lines:
         rows += 1
-        if record.text("refusal") == NOT_SCORED:
-            continue
-        scored += 1
-        answer = planner.launch(record)
-        ok = record.required("status") == "ok"
-        if isinstance(answer, No):
-            if ok:
-                missing = bool(record.values.get("config_missing"))
-                refused.append(
-                    Refused(line=line, reason=answer.reason, message=answer.message, config_missing=missing)
-                )
-                continue
-            found = _refusals(record, answer)
-        elif ok:
-            found = tuple(_differences(record, answer))
-            excluded = tuple(field for field, _, _ in found if field in _excluded(record))
-            if excluded:
-                contradictory.append(Contradiction(line=line, fields=excluded, reason=_OTHER_BYTES))
-                found = tuple(one for one in found if one[0] not in excluded)
-                equal -= not found  # neither equal nor another number
-        else:
-            found = (("status", "ok", "refused"),)
-        mismatches += [
-            Mismatch(line=line, field=field, ours=ours, theirs=theirs) for field, ours, theirs in found
-        ]
-        equal += not found
-    if scored and not planner.found_config:
+        if record.text("refusal") != NOT_SCORED:
+            verdicts.append(_verdict(line, record, planner.launch(record)))
+    if verdicts and not planner.found_config:
         raise InputError(
             "No config of any line is in the folder of configs; give the folder that holds them."
         )
     return OracleScore(
         rows=rows,
-        scored=scored,
-        equal=equal,
-        refused=tuple(refused),
-        mismatches=tuple(mismatches),
-        contradictory=tuple(contradictory),
+        scored=len(verdicts),
+        equal=sum(verdict == _Verdict() for verdict in verdicts),
+        refused=tuple(verdict.refused for verdict in verdicts if verdict.refused is not None),
+        mismatches=tuple(one for verdict in verdicts for one in verdict.mismatches),
+        contradictory=tuple(
+            verdict.contradiction for verdict in verdicts if verdict.contradiction is not None
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """What came of one line; nothing where it is equal."""
+
+    refused: Refused | None = None
+    mismatches: tuple[Mismatch, ...] = ()
+    contradiction: Contradiction | None = None
+
+
+def _verdict(line: int, record: Record, answer: Launch | No) -> _Verdict:
+    ok = record.required("status") == "ok"
+    if isinstance(answer, No) and ok:
+        missing = bool(record.values.get("config_missing"))
+        refused = Refused(line=line, reason=answer.reason, message=answer.message, config_missing=missing)
+        return _Verdict(refused=refused)
+    if isinstance(answer, No):
+        found = _refusals(record, answer)
+    elif ok:
+        found = tuple(_differences(record, answer))
+    else:
+        found = (("status", "ok", "refused"),)
+    excluded = _excluded(record)
+    fields = tuple(field for field, _, _ in found if field in excluded)
+    return _Verdict(
+        mismatches=tuple(
+            Mismatch(line=line, field=field, ours=ours, theirs=theirs)
+            for field, ours, theirs in found
+            if field not in excluded
+        ),
+        contradiction=Contradiction(line=line, fields=fields, reason=_OTHER_BYTES) if fields else None,
     )
 
 
