@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from plimsoll.sizing.cache_dtypes import PACKED, TURBOQUANT_BLOCK, TURBOQUANT_KEPT
 from plimsoll.sizing.engine import block_size
 from plimsoll.sizing.layers import (
     ChunkedLocal,
@@ -16,6 +17,7 @@ from plimsoll.sizing.layers import (
 
 if TYPE_CHECKING:
     from plimsoll.sizing.accelerators import Accelerator
+    from plimsoll.sizing.cache_dtypes import PackedFormat
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.layers import CacheKind
     from plimsoll.sizing.model import AttentionKernels, ModelShape
@@ -26,8 +28,10 @@ _STATE_CHECKPOINTS: Final = (0, 29, 0)
 _DELTA_ALIGNMENT: Final = (0, 33, 0)
 _DELTA_CHUNK: Final = 64  # FlashInfer's prefill kernel of gated delta nets
 _WIDE_BLOCK: Final = 64
+_PACKED_BLOCK: Final = 16
 _WIDE_HEADS: Final = (256, 512)  # of Gemma 3 and 4, whose image masks need a composite of two kernels
 _WIDEST_HEAD: Final = 512
+_KEPT_BYTES: Final = 2
 _HOPPER: Final = 9
 _BLACKWELL: Final = 10
 
@@ -39,20 +43,32 @@ class CacheOptions:
     Attributes:
         prefix_caching: None is the release's default.
         hybrid_manager: off, windows beside full attention are kept in full.
+        kv_cache_dtype: packed formats change what a token takes.
     """
 
     prefix_caching: bool | None = None
     hybrid_manager: bool = True
+    kv_cache_dtype: str = "auto"
 
 
 DEFAULT_CACHES: Final = CacheOptions()
 
 
 def kernel_block_size(
-    shape: ModelShape, version: EngineVersion, accelerator: Accelerator | None, *, fp8_cache: bool
+    shape: ModelShape,
+    version: EngineVersion,
+    accelerator: Accelerator | None,
+    *,
+    fp8_cache: bool,
+    kv_cache_dtype: str = "auto",
 ) -> int:
     """Tokens of a block that every attention backend of the model takes on this card."""
     kernels = shape.kernels
+    if kernels.fixed_block:
+        return kernels.fixed_block
+    packing = PACKED.get(kv_cache_dtype)
+    if packing is not None:
+        return least_block_size(kv_cache_dtype)
     generation = None if accelerator is None else accelerator.compute_capability[0]
     if generation is not None and (kernels.sparse or _is_wide(kernels, generation, fp8_cache=fp8_cache)):
         return _WIDE_BLOCK
@@ -62,6 +78,12 @@ def kernel_block_size(
         latent_attention=shape.latent_up_projection is not None,
         fp8_cache=fp8_cache,
     )
+
+
+def least_block_size(kv_cache_dtype: str) -> int:
+    """What a smaller block size of the user's is raised to."""
+    packing = PACKED.get(kv_cache_dtype)
+    return TURBOQUANT_BLOCK if packing is not None and packing.backend == "TURBOQUANT" else _PACKED_BLOCK
 
 
 def _is_wide(kernels: AttentionKernels, generation: int, *, fp8_cache: bool) -> bool:
@@ -82,12 +104,41 @@ def caches_on(
         prefix_caching = version.at_least(_HYBRID_PREFIX_CACHING)
     generation = 0 if accelerator is None else accelerator.compute_capability[0]
     kinds = {cache for layer in shape.layers for cache in layer.caches}
+    if options.prefix_caching is None and all(isinstance(kind, RecurrentState) for kind in kinds):
+        prefix_caching = False  # models without attention: vLLM calls it experimental there
     in_full = not options.hybrid_manager and any(isinstance(kind, FullAttention) for kind in kinds)
     made = {
         kind: _made(kind, version, generation, prefix_caching=prefix_caching, in_full=in_full)
         for kind in kinds
     }
-    return tuple(tuple(made[cache] for cache in layer.caches) for layer in shape.layers)
+    plain = tuple(tuple(made[cache] for cache in layer.caches) for layer in shape.layers)
+    return _packed(plain, options.kv_cache_dtype)
+
+
+def _packed(
+    layers: tuple[tuple[CacheKind, ...], ...], kv_cache_dtype: str
+) -> tuple[tuple[CacheKind, ...], ...]:
+    """The caches in a packed format; TurboQuant leaves the layers at both ends of a pure decoder in 16 bits."""
+    packing = PACKED.get(kv_cache_dtype)
+    if packing is None:
+        return layers
+    hybrid = any(isinstance(cache, RecurrentState) for held in layers for cache in held)
+    kept = TURBOQUANT_KEPT if packing.backend == "TURBOQUANT" and not hybrid else 0
+    kept = min(kept, len(layers) // 2)
+    return tuple(
+        tuple(_pack(cache, packing, packed=kept <= layer < len(layers) - kept) for cache in held)
+        for layer, held in enumerate(layers)
+    )
+
+
+def _pack(kind: CacheKind, packing: PackedFormat, *, packed: bool) -> CacheKind:
+    match kind:
+        case FullAttention() | SlidingWindow() | ChunkedLocal() if packed:
+            return replace(kind, pair_bytes=packing.pair_bytes(kind.head_size))
+        case FullAttention() | SlidingWindow() | ChunkedLocal():
+            return replace(kind, pair_bytes=2 * kind.head_size * _KEPT_BYTES)
+        case _:
+            return kind
 
 
 def _made(

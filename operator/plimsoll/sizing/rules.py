@@ -5,6 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from plimsoll.sizing.cache_rules import cache_dtype
+from plimsoll.sizing.cards import (
+    ADA,
+    AMPERE,
+    BLACKWELL,
+    HOPPER,
+    TURING,
+    VOLTA,
+    HardwareCannotError,
+    is_blackwell,
+    named,
+)
 from plimsoll.sizing.engine import UnsupportedOptionError
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.outside import DTYPE_BYTES
@@ -16,35 +28,97 @@ if TYPE_CHECKING:
     from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.serving import Serving
 
-# Capabilities from which a card can, and where that was read.
-VOLTA: Final = (7, 0)  # vLLM 0.14's installation page: 7.0 or higher
-TURING: Final = (7, 5)
-AMPERE: Final = (8, 0)
-ADA: Final = (8, 9)
-HOPPER: Final = (9, 0)
-BLACKWELL: Final = (10, 0)
+__all__ = ["GONE", "HardwareCannotError", "Precision", "keeps_states", "precision_for", "quantization_for"]
+
 CUDA_13: Final = (0, 20, 0)  # vllm-project/vllm#39878: CUDA 13 by default, which has no sm_70
-FP8_CACHE_ON_AMPERE: Final = (0, 33, 0)  # seen in 0.33.0 (FlashInfer); older releases were not read
+MARLIN_ON_TURING: Final = (0, 33, 0)  # seen in 0.33.0; older releases were not read
 GPTQ_WITHOUT_ORDER: Final = (0, 33, 0)  # vLLM 0.33.0 refuses desc_act
 
-_WORKSTATION: Final = (12, 0)
+# Asked of 0.33.0 with 1 to 1024 on dense, latent and hybrid models: another backend takes what the first does not.
+_BLOCK_MULTIPLE: Final = 16
 _TRTLLM_MULTIPLE: Final = 128
 _TRITON_PADDING: Final = (64, 1)  # of an expert's intermediate and hidden size on a rank
 _MARLIN_PADDING: Final = (128, 256)  # FlashInfer's kernels on Blackwell too
 
-_FP8_CACHE: Final = ("fp8", "fp8_e4m3", "fp8_e5m2")
 _ALIASES: Final = {
     "awq_marlin": "awq",
     "auto_awq": "awq",
     "gptq_marlin": "gptq",
     "auto_gptq": "gptq",
 }
+_DEPRECATED: Final = ("fbgemm_fp8",)
+_DEPRECATED_SEEN: Final = (0, 32, 0)  # older releases were not read
+_PACKED_DTYPES: Final = (None, "auto", "fp8", "fp8_e4m3", "fp8_ds_mla")
 _DTYPE_ALIASES: Final = {"half": "float16", "float": "float32"}
 GONE: Final = {
     "squeezellm": "vLLM dropped it in 0.8",
     "bitsandbytes": "its bytes depend on a plugin since vLLM 0.28",
     "gguf": "its bytes depend on a plugin since vLLM 0.24",
 }
+_LEFT_THE_TREE: Final = {"squeezellm": (0, 8, 0), "bitsandbytes": (0, 28, 0), "gguf": (0, 24, 0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityRule:
+    """Weights of one format need a card of at least this compute capability.
+
+    Attributes:
+        integer, method: narrow the format down; None: whatever they are.
+        since: the release from which it holds; of several rows the first that matches counts.
+        source: the file of vLLM 0.33.0 under model_executor/layers/quantization, or where else it was read.
+    """
+
+    weights: WeightFormat
+    least: tuple[int, int]
+    source: str
+    since: tuple[int, int, int] = (0, 0, 0)
+    integer: bool | None = None
+    method: str | None = None
+
+
+_OLDER: Final = "its get_min_capability before the Marlin kernels took 7.5"
+CAPABILITIES: Final = (
+    CapabilityRule(weights=WeightFormat.AWQ, least=TURING, source="auto_awq.py"),
+    # 6.0 in auto_gptq.py, through the ExLlama kernels; vLLM itself needs 7.0.
+    CapabilityRule(weights=WeightFormat.GPTQ, least=VOLTA, source="auto_gptq.py"),
+    CapabilityRule(
+        weights=WeightFormat.PACKED,
+        least=TURING,
+        source="compressed_tensors/schemes/compressed_tensors_wNa16.py",
+    ),
+    CapabilityRule(
+        weights=WeightFormat.BYTE_CHANNEL,
+        integer=True,
+        least=TURING,
+        source="compressed_tensors/schemes/compressed_tensors_w8a8_int8.py",
+    ),
+    CapabilityRule(
+        weights=WeightFormat.FP8_TENSOR,
+        integer=True,
+        least=TURING,
+        source="compressed_tensors/schemes/compressed_tensors_w8a8_int8.py",
+    ),
+    CapabilityRule(
+        weights=WeightFormat.FP8_TENSOR,
+        method="modelopt",
+        least=AMPERE,
+        source="modelopt.py (ModelOptFp8Config)",
+    ),
+    *(
+        CapabilityRule(weights=weights, least=least, source=source, since=since)
+        for weights in (WeightFormat.FP8_TENSOR, WeightFormat.FP8_BLOCK, WeightFormat.BYTE_CHANNEL)
+        for least, source, since in (
+            (TURING, "fp8.py, utils/marlin_utils_fp8.py", MARLIN_ON_TURING),
+            (AMPERE, _OLDER, (0, 0, 0)),
+        )
+    ),
+    CapabilityRule(
+        weights=WeightFormat.NVFP4, least=TURING, source="modelopt.py (NVFP4)", since=MARLIN_ON_TURING
+    ),
+    CapabilityRule(weights=WeightFormat.NVFP4, least=AMPERE, source=_OLDER),
+    CapabilityRule(weights=WeightFormat.MXFP4, least=AMPERE, source="mxfp4.py"),
+    CapabilityRule(weights=WeightFormat.PLAIN, least=VOLTA, source="a stub that vLLM builds in 16 bits"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +146,24 @@ def keeps_states(shape: ModelShape) -> bool:
     return any(isinstance(cache, RecurrentState) for layer in shape.layers for cache in layer.caches)
 
 
-def quantization_for(shape: ModelShape, serving: Serving) -> tuple[Quantization | None, bool]:
+def quantization_for(
+    shape: ModelShape, serving: Serving, version: EngineVersion
+) -> tuple[Quantization | None, bool]:
     """The quantization that is served, and whether it is made while loading.
 
     Raises:
         UnsupportedOptionError: one that vLLM no longer has, or that is not the checkpoint's.
     """
     wanted = serving.quantization
+    _check_deprecated(shape, serving, version)
     if wanted is None:
         return shape.quantization, False
     if wanted in GONE:
+        known = version.at_least(_LEFT_THE_TREE[wanted])
+        why = GONE[wanted] if known else f"what its weights take in vLLM {version} was not checked"
         raise UnsupportedOptionError(
-            f"quantization is {wanted}: {GONE[wanted]}, so it cannot be planned; leave it unset and name an AWQ, "
-            "GPTQ or FP8 build of the model."
+            f"quantization is {wanted}: {why}, so it cannot be planned; leave it unset and name an AWQ, GPTQ or FP8 "
+            "build of the model."
         )
     method = _ALIASES.get(wanted, wanted)
     if shape.quantization is not None:
@@ -117,28 +196,35 @@ def precision_for(
         UnsupportedOptionError: an option that no card makes right.
         HardwareCannotError: this card cannot.
     """
-    quantization, online = quantization_for(shape, serving)
+    quantization, online = quantization_for(shape, serving, version)
+    is_sparse = shape.kernels.sparse or shape.kernels.fixed_block > 0
+    _check_packed(shape, serving)
+    if serving.enable_expert_parallel and shape.experts is None:
+        raise UnsupportedOptionError(
+            f"enable_expert_parallel is set: {shape.architecture} has no experts here, and vLLM refuses it; leave it out."
+        )
+    if accelerator is not None and serving.block_size is not None and serving.block_size % _BLOCK_MULTIPLE:
+        raise UnsupportedOptionError(
+            f"block_size is {serving.block_size}: vLLM's attention backends on GPUs take multiples of {_BLOCK_MULTIPLE}; "
+            "set one, or leave it unset."
+        )
     if accelerator is not None:
         _check_card(accelerator, version)
         if shape.latent_up_projection is not None and accelerator.compute_capability < AMPERE:
             raise HardwareCannotError(
-                f"{_named(accelerator)}: multi-head latent attention needs 8.0 or higher"
+                f"{named(accelerator)}: multi-head latent attention needs 8.0 or higher"
             )
-        if shape.kernels.sparse and accelerator.compute_capability < HOPPER:
-            raise HardwareCannotError(f"{_named(accelerator)}: sparse latent attention needs 9.0 or higher")
+        if is_sparse and accelerator.compute_capability < HOPPER:
+            raise HardwareCannotError(f"{named(accelerator)}: sparse latent attention needs 9.0 or higher")
         if quantization is not None:
             _check_quantization(quantization, accelerator, version)
     dtype, warnings = _dtype(shape, serving, accelerator)
-    kv_cache_dtype, kv_bytes = _cache_dtype(shape, serving, quantization, dtype)
+    kv_cache_dtype, kv_bytes = cache_dtype(shape, serving, quantization, dtype, accelerator, version)
     if quantization is not None and accelerator is not None:
         quantization = _padded(quantization, accelerator)
-    if accelerator is not None and shape.kernels.sparse and kv_cache_dtype == "auto":
-        kv_cache_dtype, kv_bytes = _sparse_cache_dtype(accelerator, kv_bytes)
-    if accelerator is not None and kv_cache_dtype.startswith("fp8"):
-        _check_fp8_cache(accelerator, version, latent=shape.latent_up_projection is not None)
     if accelerator is None and (quantization is not None or kv_bytes == 1):
         raise HardwareCannotError("quantized weights and an fp8 cache cannot be planned on CPU")
-    if accelerator is None and (shape.kernels.sparse or keeps_states(shape)):
+    if accelerator is None and (is_sparse or keeps_states(shape)):
         raise HardwareCannotError("recurrent states and sparse attention cannot be planned on CPU")
     return Precision(
         dtype=dtype,
@@ -147,41 +233,59 @@ def precision_for(
         online=online,
         kv_cache_dtype=kv_cache_dtype,
         kv_element_bytes=kv_bytes,
-        warnings=warnings,
+        warnings=(*warnings, *_computed_in_16_bits(quantization, accelerator)),
         expert_multiple=_expert_multiple(accelerator, quantization),
     )
+
+
+def _check_deprecated(shape: ModelShape, serving: Serving, version: EngineVersion) -> None:
+    """Source: vLLM 0.32.0 and 0.33.0, layers/quantization/__init__.py (DEPRECATED_QUANTIZATION_METHODS)."""
+    method = None if shape.quantization is None else shape.quantization.method
+    if method not in _DEPRECATED or serving.allow_deprecated_quantization:
+        return
+    if version.at_least(_DEPRECATED_SEEN):
+        raise UnsupportedOptionError(
+            f"the checkpoint is quantized with {method}: vLLM {version} refuses it as deprecated; add "
+            "--allow-deprecated-quantization, or use a build with compressed-tensors or fp8."
+        )
+
+
+def _check_packed(shape: ModelShape, serving: Serving) -> None:
+    """DeepSeek V4 keeps its caches in one packed layout of 8 bits, with blocks of one size (models/deepseek_v4)."""
+    block = shape.kernels.fixed_block
+    if not block:
+        return
+    if serving.kv_cache_dtype not in _PACKED_DTYPES:
+        raise UnsupportedOptionError(
+            f"kv_cache_dtype is {serving.kv_cache_dtype}: {shape.architecture} is planned with its own layout of 8 bits; "
+            "set fp8, or leave it unset."
+        )
+    if serving.block_size not in (None, block):
+        raise UnsupportedOptionError(
+            f"block_size is {serving.block_size}: {shape.architecture} keeps blocks of {block}; leave it unset."
+        )
 
 
 def _expert_multiple(accelerator: Accelerator | None, quantization: Quantization | None) -> int:
     """FlashInfer's experts in 16 bits on Blackwell (fused_moe/oracle/unquantized.py)."""
     if accelerator is None or quantization is not None:
         return 1
-    return _TRTLLM_MULTIPLE if BLACKWELL <= accelerator.compute_capability < _WORKSTATION else 1
-
-
-class HardwareCannotError(ValueError):
-    """A card that cannot do what the model or the user asks: a clause without a full stop."""
+    return _TRTLLM_MULTIPLE if is_blackwell(accelerator) else 1
 
 
 def _check_card(accelerator: Accelerator, version: EngineVersion) -> None:
     capability = accelerator.compute_capability
     if capability < VOLTA:
-        raise HardwareCannotError(f"{_named(accelerator)}: vLLM needs 7.0 or higher")
+        raise HardwareCannotError(f"{named(accelerator)}: vLLM needs 7.0 or higher")
     if capability < TURING and version.at_least(CUDA_13):
         raise HardwareCannotError(
-            f"{_named(accelerator)}: vLLM's images need 7.5 or higher since 0.20 (CUDA 13); an engine before that "
+            f"{named(accelerator)}: vLLM's images need 7.5 or higher since 0.20 (CUDA 13); an engine before that "
             "serves it"
         )
 
 
-def _named(accelerator: Accelerator) -> str:
-    major, minor = accelerator.compute_capability
-    return f"{accelerator.alias} has compute capability {major}.{minor}"
-
-
 def _check_quantization(quantization: Quantization, accelerator: Accelerator, version: EngineVersion) -> None:
     """Source: get_min_capability and the kernels of each method, vLLM 0.33.0."""
-    capability = accelerator.compute_capability
     if (
         quantization.weights is WeightFormat.GPTQ
         and quantization.desc_act
@@ -191,13 +295,41 @@ def _check_quantization(quantization: Quantization, accelerator: Accelerator, ve
             "quantization_config.desc_act is true: vLLM refuses GPTQ with activation order since 0.33; use another "
             "build of the model or an older engine."
         )
-    if quantization.integer and capability >= BLACKWELL:
-        raise HardwareCannotError(f"{_named(accelerator)}: vLLM has no 8 bit integer kernels from 10.0 on")
-    least = TURING if quantization.grouped or quantization.integer else AMPERE
-    if capability < least:
-        raise HardwareCannotError(
-            f"{_named(accelerator)}: {quantization.method} weights need {least[0]}.{least[1]} or higher"
-        )
+    capability = accelerator.compute_capability
+    for part in (quantization, *quantization.modules.values()):
+        if part.integer and capability >= BLACKWELL:
+            raise HardwareCannotError(f"{named(accelerator)}: vLLM has no 8 bit integer kernels from 10.0 on")
+        least = least_capability(part, version)
+        if capability < least:
+            raise HardwareCannotError(
+                f"{named(accelerator)}: {quantization.method} weights need {least[0]}.{least[1]} or higher with vLLM "
+                f"{version}"
+            )
+
+
+def least_capability(quantization: Quantization, version: EngineVersion) -> tuple[int, int]:
+    """From which compute capability vLLM takes weights of this format."""
+    return next(
+        row.least
+        for row in CAPABILITIES
+        if row.weights is quantization.weights
+        and row.integer in (None, quantization.integer)
+        and row.method in (None, quantization.method)
+        and version.at_least(row.since)
+    )
+
+
+def _computed_in_16_bits(
+    quantization: Quantization | None, accelerator: Accelerator | None
+) -> tuple[str, ...]:
+    """Cards without 8 bit floats unpack such weights for each multiplication (Marlin)."""
+    if quantization is None or accelerator is None or accelerator.compute_capability >= ADA:
+        return ()
+    formats = {part.weights for part in (quantization, *quantization.modules.values()) if not part.integer}
+    if formats.isdisjoint((WeightFormat.FP8_TENSOR, WeightFormat.FP8_BLOCK, WeightFormat.BYTE_CHANNEL)):
+        return ()
+    told = "fp8 multiplication needs 8.9 or higher, so vLLM keeps these weights in 8 bits and computes in 16."
+    return (f"{named(accelerator)}: {told}",)
 
 
 def _dtype(
@@ -220,7 +352,7 @@ def _dtype(
             )
         if dtype == "bfloat16" and not has_bfloat16 and accelerator is not None:
             raise HardwareCannotError(
-                f"{_named(accelerator)}: bfloat16 needs 8.0 or higher; set dtype float16"
+                f"{named(accelerator)}: bfloat16 needs 8.0 or higher; set dtype float16"
             )
         return dtype, ()
     # A float32 checkpoint is served in the card's preferred 16 bits.
@@ -228,35 +360,11 @@ def _dtype(
     if dtype == "bfloat16" and not has_bfloat16 and accelerator is not None:
         fallback = "float32" if shape.float16_unsafe else "float16"
         return fallback, (
-            f"{_named(accelerator)}: bfloat16 needs 8.0 or higher, so vLLM serves this checkpoint in {fallback}.",
+            f"{named(accelerator)}: bfloat16 needs 8.0 or higher, so vLLM serves this checkpoint in {fallback}.",
         )
     if dtype == "float16" and shape.float16_unsafe:
         dtype = "bfloat16" if has_bfloat16 else "float32"
     return dtype, ()
-
-
-def _cache_dtype(
-    shape: ModelShape, serving: Serving, quantization: Quantization | None, dtype: str
-) -> tuple[str, int]:
-    wanted = serving.kv_cache_dtype
-    if shape.kernels.ignores_cache_dtype and (wanted in _FP8_CACHE or wanted == dtype):
-        return wanted, DTYPE_BYTES[dtype]
-    if wanted is None or wanted == "auto":
-        if quantization is not None and quantization.kv_cache_fp8:
-            return "fp8", 1
-        return "auto", DTYPE_BYTES[dtype]
-    if wanted in _FP8_CACHE:
-        return wanted, 1
-    if wanted in DTYPE_BYTES and wanted == dtype:
-        return wanted, DTYPE_BYTES[dtype]
-    if wanted in DTYPE_BYTES:
-        raise UnsupportedOptionError(
-            f"kvCacheDtype is {wanted}: an explicit 16-bit cache must have the model's dtype, {dtype}; leave it unset."
-        )
-    raise UnsupportedOptionError(
-        f"kvCacheDtype is {wanted!r:.80}: what can be planned for {shape.architecture} is auto, "
-        f"{', '.join(_FP8_CACHE)}; leave it unset."
-    )
 
 
 def _padded(quantization: Quantization, accelerator: Accelerator) -> Quantization:
@@ -265,20 +373,3 @@ def _padded(quantization: Quantization, accelerator: Accelerator) -> Quantizatio
         return quantization
     hopper = HOPPER <= accelerator.compute_capability < BLACKWELL
     return replace(quantization, padding=_TRITON_PADDING if hopper else _MARLIN_PADDING)
-
-
-def _sparse_cache_dtype(accelerator: Accelerator, kv_bytes: int) -> tuple[str, int]:
-    """Sparse attention on Blackwell keeps an 8 bit cache unless told otherwise (seen in vLLM 0.33.0)."""
-    if BLACKWELL <= accelerator.compute_capability < _WORKSTATION:
-        return "fp8", 1
-    return "auto", kv_bytes
-
-
-def _check_fp8_cache(accelerator: Accelerator, version: EngineVersion, *, latent: bool) -> None:
-    """Source: vLLM 0.33.0's choice of backend on A100 and H100 with an fp8 cache."""
-    dense = AMPERE if version.at_least(FP8_CACHE_ON_AMPERE) else ADA
-    least = HOPPER if latent else dense
-    if accelerator.compute_capability < least:
-        raise HardwareCannotError(
-            f"{_named(accelerator)}: an fp8 cache of this model needs {least[0]}.{least[1]} or higher with vLLM {version}"
-        )
