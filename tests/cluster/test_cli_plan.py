@@ -109,3 +109,76 @@ def test_a_context_that_is_not_there_is_one_sentence(simulation: SimulatedCluste
     assert (result.returncode, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
     assert "nowhere" in result.stderr
+
+
+def test_gpus_that_other_pods_hold_are_not_free(
+    simulation: SimulatedCluster, simulated_namespace: str, model: str
+) -> None:
+    selector = "nvidia.com/gpu.product=NVIDIA-A10"
+    nodes = json.loads(simulation.kubectl("get", "nodes", "-l", selector, "-o", "json").stdout)["items"]
+    pods = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"holds-{number}", "namespace": simulated_namespace},
+            "spec": {
+                "nodeName": node["metadata"]["name"],
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [
+                    {
+                        "name": "c",
+                        "image": "example.org/c",
+                        "resources": {
+                            "limits": {"nvidia.com/gpu": node["status"]["allocatable"]["nvidia.com/gpu"]}
+                        },
+                    }
+                ],
+            },
+        }
+        for number, node in enumerate(nodes)
+    ]
+    before = json.loads(plimsoll(simulation, "plan", "-f", model, "-o", "json").stdout)["models"][0]
+    simulation.kubectl(
+        "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
+    )
+    after = json.loads(plimsoll(simulation, "plan", "-f", model, "-o", "json").stdout)["models"][0]
+
+    # Pods of other tests may hold some of them before.
+    assert (before["free_now"] is not None, before["verdict"]) == (True, "fits")
+    assert (after["free_now"]["places"], after["verdict"]) == (False, "fits")
+
+
+def test_resource_slices_of_dra_are_read(simulation: SimulatedCluster, tmp_path: Path, model: str) -> None:
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "dra-only", "labels": {"kubernetes.io/hostname": "dra-only"}},
+    }
+    slices = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": "dra-only-gpu"},
+        "spec": {
+            "driver": "gpu.nvidia.com",
+            "nodeName": "dra-only",
+            "pool": {"name": "dra-only", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "gpu-0"}],
+        },
+    }
+    elsewhere = yaml.safe_load(Path(model).read_text())
+    elsewhere["spec"]["pod"] = {"nodeSelector": {"kubernetes.io/hostname": "dra-only"}}
+    path = tmp_path / "elsewhere.yaml"
+    path.write_text(yaml.safe_dump(elsewhere))
+    status = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    ready = json.dumps(status)
+    simulation.kubectl("apply", "-f", "-", stdin=json.dumps(node))
+    simulation.kubectl("apply", "-f", "-", stdin=json.dumps(slices))
+    try:
+        simulation.kubectl("patch", "node", "dra-only", "--subresource=status", "--type=merge", "-p", ready)
+        result = plimsoll(simulation, "plan", "-f", str(path))
+    finally:
+        simulation.kubectl("delete", "resourceslice", "dra-only-gpu")
+        simulation.kubectl("delete", "node", "dra-only")
+
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "offered by DRA alone" in " ".join(result.stdout.split())

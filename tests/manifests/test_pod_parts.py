@@ -89,6 +89,22 @@ def test_gpu_pods_tolerate_the_taint_of_gpu_nodes_once() -> None:
     assert tolerations(context(plan=cpu_plan())) == []
 
 
+@pytest.mark.parametrize(
+    ("resource", "keys"),
+    [
+        ("nvidia.com/gpu", ["nvidia.com/gpu"]),
+        ("nvidia.com/mig-3g.40gb", ["nvidia.com/mig-3g.40gb", "nvidia.com/gpu"]),
+        ("nvidia.com/gpu.shared", ["nvidia.com/gpu.shared", "nvidia.com/gpu"]),
+        ("amd.com/gpu", ["amd.com/gpu"]),
+    ],
+)
+def test_nodes_with_slices_or_shares_carry_the_taint_of_whole_gpus(resource: str, keys: list[str]) -> None:
+    hardware = gpu_plan().hardware.model_copy(update={"resource_name": resource})
+    found = tolerations(context(plan=gpu_plan(hardware=hardware)))
+
+    assert [one["key"] for one in found] == keys
+
+
 def templates(name: str, placement: Placement) -> dict[str, dict[str, Any]]:
     ctx = context(deployment(name))
     revision = revision_hash(ctx)

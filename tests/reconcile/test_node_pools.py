@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from plan_samples import a10_plan, spec
 
+from plimsoll.reconcile.node_gpus import PRODUCT
 from plimsoll.reconcile.node_pools import NodeSurvey, placeable, pools_from_nodes, survey_nodes
 
 A100 = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.memory": "81920"}
@@ -18,7 +19,7 @@ def node(
     gpus: int = 4,
     *,
     ready: str = "True",
-    taints: list[dict[str, str]] | None = None,
+    taints: Any = None,
     **allocatable: str,
 ) -> dict[str, Any]:
     amounts = {
@@ -63,17 +64,18 @@ def test_two_memories_under_one_product_are_told_apart_by_the_label() -> None:
         pytest.param({**node(), "spec": {"unschedulable": True}}, "cordoned", id="cordoned"),
         pytest.param(node({}, 0), "no nvidia.com/gpu", id="no-gpu"),
         pytest.param(node({}), "no label nvidia.com/gpu.product", id="no-labels"),
-        pytest.param(
-            node({**A100, "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"}),
-            "MIG",
-            id="mig-single",
-        ),
-        pytest.param(node(A100, 0, **{"nvidia.com/mig-3g.40gb": "2"}), "MIG", id="mig-mixed"),
+        pytest.param(node(gpus=0), "DRA alone does", id="no-device-plugin"),
         pytest.param(node({**A10, "nvidia.com/gpu.replicas": "4"}, 16), "time slicing", id="time-sliced"),
         pytest.param(
             node({**A10, "nvidia.com/gpu.product": "NVIDIA-A10-SHARED"}, 16), "time slicing", id="shared"
         ),
+        pytest.param(
+            node(A10, 0, **{"nvidia.com/gpu.shared": "16"}), "time slicing", id="shared-by-another-name"
+        ),
         pytest.param(node({**A10, "nvidia.com/gpu.sharing-strategy": "mps"}, 16), "MPS", id="mps"),
+        pytest.param(
+            node(A100, 0, **{"nvidia.com/mig-9g.99gb": "2"}), "9g.99gb", id="unknown-profile-without-memory"
+        ),
         pytest.param(
             node(taints=[{"key": "team", "value": "a", "effect": "NoSchedule"}]),
             "the taint team=a:NoSchedule",
@@ -190,3 +192,95 @@ def test_a_plan_places_as_long_as_its_nodes_are_there(nodes: list[dict[str, Any]
 def test_a_cpu_plan_places_on_any_node(nodes: list[dict[str, Any]], still: bool) -> None:
     plan = a10_plan(gpus=0, tensor_parallel_size=0)
     assert placeable(plan, pools_from_nodes(nodes, spec(parallelism={"tensorParallelSize": 0}))) is still
+
+
+SINGLE = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", "nvidia.com/gpu.memory": "9728"}
+MIXED = {"nvidia.com/mig-1g.10gb": "3", "nvidia.com/mig-3g.40gb": "2"}
+SLICES = [
+    "1 node with slices NVIDIA-A100-SXM4-80GB-MIG-1g.10gb",
+    "1 node with slices NVIDIA-A100-SXM4-80GB-MIG-3g.40gb",
+]
+
+
+@pytest.mark.parametrize(
+    ("sliced", "resource", "memory_bytes"),
+    [
+        pytest.param(node(SINGLE, 7), "nvidia.com/gpu", 9728 * 2**20, id="single-strategy"),
+        pytest.param(
+            node({**A100, "nvidia.com/mig-1g.10gb.memory": "9728"}, 0, **{"nvidia.com/mig-1g.10gb": "7"}),
+            "nvidia.com/mig-1g.10gb",
+            9728 * 2**20,
+            id="mixed-strategy",
+        ),
+    ],
+)
+def test_a_slice_is_a_gpu_of_its_own_and_one_replica_gets_one(
+    sliced: dict[str, Any], resource: str, memory_bytes: int
+) -> None:
+    (pool,) = pools_from_nodes([sliced], spec())
+
+    assert pool.accelerator is not None
+    assert (pool.resource_name, pool.gpus_per_node) == (resource, 1)
+    assert pool.accelerator.product == "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"
+    assert pool.accelerator.memory_bytes == memory_bytes
+
+
+def test_a_mixed_node_offers_its_whole_cards_and_every_size_of_slice() -> None:
+    survey = survey_nodes([node(A100, 4, **MIXED)], spec())
+
+    assert sorted(names(survey)) == sorted([*SLICES, "1 node with 4 x NVIDIA-A100-SXM4-80GB"])
+    assert {pool.node_labels for pool in survey.pools} == {
+        (("nvidia.com/gpu.product", "NVIDIA-A100-SXM4-80GB"),)
+    }
+
+
+@pytest.mark.parametrize(
+    ("gpu", "pools"),
+    [
+        pytest.param({"resourceName": "nvidia.com/mig-3g.40gb"}, SLICES[1:], id="by resource"),
+        pytest.param({"product": "A100-80GB-MIG-3g.40gb"}, SLICES[1:], id="by alias"),
+        pytest.param({"product": "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"}, SLICES[:1], id="by label"),
+        pytest.param(
+            {"resourceName": "nvidia.com/mig-3g.40gb", "product": "A100-80GB"}, SLICES[1:], id="by both"
+        ),
+        pytest.param({"product": "A100-80GB"}, ["1 node with 4 x NVIDIA-A100-SXM4-80GB"], id="whole cards"),
+        pytest.param(
+            {"resourceName": "nvidia.com/gpu"}, ["1 node with 4 x NVIDIA-A100-SXM4-80GB"], id="whole resource"
+        ),
+    ],
+)
+def test_whole_cards_and_slices_are_told_apart(gpu: dict[str, Any], pools: list[str]) -> None:
+    assert names(survey_nodes([node(A100, 4, **MIXED)], spec(hardware={"gpu": gpu}))) == pools
+
+
+SHARES = spec(hardware={"gpu": {"shared": True}}, engine={"vllm": {"gpuMemoryUtilization": 0.4}})
+
+
+@pytest.mark.parametrize(
+    ("sliced", "resource"),
+    [
+        pytest.param(node({**A10, "nvidia.com/gpu.replicas": "4"}, 16), "nvidia.com/gpu", id="replicas"),
+        pytest.param(
+            node({**A10, "nvidia.com/gpu.product": "NVIDIA-A10-SHARED"}, 16), "nvidia.com/gpu", id="suffix"
+        ),
+        pytest.param(
+            node(A10, 0, **{"nvidia.com/gpu.shared": "16"}), "nvidia.com/gpu.shared", id="renamed resource"
+        ),
+    ],
+)
+def test_time_sliced_gpus_are_used_where_they_are_asked_for(sliced: dict[str, Any], resource: str) -> None:
+    survey = survey_nodes([sliced, node()], SHARES)
+
+    (pool,) = survey.pools
+    assert (pool.name, pool.resource_name) == ("1 node with NVIDIA-A10, shared by time slicing", resource)
+    assert (pool.shared, pool.gpus_per_node) == (True, 1)
+    assert pool.node_labels == (("nvidia.com/gpu.product", sliced["metadata"]["labels"][PRODUCT]),)
+    assert survey.left_out == ("1 node: its GPUs are not shared, which spec.hardware.gpu.shared asks for",)
+
+
+def test_a_slice_that_is_shared_is_left_out() -> None:
+    labels = {**A100, "nvidia.com/mig-1g.10gb.replicas": "4", "nvidia.com/mig-1g.10gb.memory": "9728"}
+    survey = survey_nodes([node(labels, 0, **{"nvidia.com/mig-1g.10gb": "28"})], spec())
+
+    assert survey.pools == ()
+    assert "time slicing" in survey.left_out[0]

@@ -99,6 +99,9 @@ PROBLEMS = [
         "give it",
         id="spread",
     ),
+    pytest.param({"hardware": {"gpu": {"shared": True}}}, "spec.hardware.gpu.shared", "set engine.vllm.gpuMemoryUtilization", id="shared-without-a-share"),
+    pytest.param({"hardware": {"gpu": {"shared": True, "count": 2}}, **vllm(gpuMemoryUtilization=0.4)}, "spec.hardware.gpu.shared", "one replica gets one shared GPU", id="two-shared"),
+    pytest.param({"hardware": {"gpu": {"shared": True}}, "parallelism": {"tensorParallelSize": 2}, **vllm(gpuMemoryUtilization=0.4)}, "spec.hardware.gpu.shared", "one replica gets one shared GPU", id="tp-2-shared"),
 ]  # fmt: skip
 
 
@@ -130,6 +133,8 @@ def test_a_problem_names_field_and_way_out(fields: dict[str, Any], path: str, sa
         server({"memory": "8Gi"}, {"memory": "8192Mi"}),
         pod(tolerations=[{"operator": "Exists"}], labels={"team": "a", "example.com/x": ""}),
         {"test": {"gate": "Off", "promptfoo": {"configMapRef": {"name": "s"}}}},
+        {"hardware": {"gpu": {"shared": True}}, **vllm(gpuMemoryUtilization=0.4)},
+        {"hardware": {"gpu": {"shared": False}}},
     ],
     ids=str,
 )

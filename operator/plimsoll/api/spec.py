@@ -159,6 +159,10 @@ class GpuSpec(ApiModel):
     count: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
         default=None, description="GPUs per replica; unset: the fewest that fit."
     )
+    shared: StrictBool | None = Field(
+        default=None,
+        description="Use GPUs that the device plugin shares by time slicing; needs engine.vllm.gpuMemoryUtilization.",
+    )
 
 
 class HardwareSpec(ApiModel):

@@ -189,6 +189,11 @@ def _verdict(plan: Plan, *, pinned: bool) -> tuple[RenderableType, ...]:
         f"{format_count(cache.tokens)} tokens: {format_count(cache.blocks)} blocks of {cache.block_size}, "
         f"{format_count(cache.bytes_per_token_per_gpu)} bytes per token{' on each GPU' if plan.gpus else ''}",
     )
+    likely = plan.expected_kv_cache
+    if likely is not None and likely.tokens != cache.tokens:
+        table.add_row(
+            "Likely", f"{format_count(likely.tokens)} tokens: what the engine is expected to report"
+        )
     table.add_row("At once", f"{float(cache.max_concurrency):.2f} requests of full length")
     if pinned and plan.pinned_kv_cache_bytes is not None:
         held = f"just {plan.concurrency} of them: --kv-cache-memory-bytes {plan.pinned_kv_cache_bytes}"

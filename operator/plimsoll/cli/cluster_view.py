@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from plimsoll.api.spec import ModelDeployment
+    from plimsoll.cluster.client import ClusterClient
+    from plimsoll.cluster.kinds import Kind
 
 Manifest = dict[str, Any]
 _OURS = labels.MODEL_DEPLOYMENT
@@ -26,10 +29,14 @@ class ClusterView:
     """One look at a cluster.
 
     Attributes:
+        pods: of all namespaces; None where the user may not list them, or nobody asked a cluster.
+        slices: ResourceSlices, empty where the cluster has none or the user may not list them.
         quotas, children: by namespace; children are the Deployments, Jobs and claims that the operator made there.
     """
 
     nodes: tuple[Manifest, ...]
+    pods: tuple[Manifest, ...] | None = None
+    slices: tuple[Manifest, ...] = ()
     quotas: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
     children: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
 
@@ -83,6 +90,8 @@ async def _read(kubeconfig: Path, context: str | None, namespaces: Iterable[str]
     try:
         async with ClusterClient(configuration) as client:
             nodes = (await client.list(kinds.NODE)).items
+            pods = await _optional(client, kinds.POD)
+            slices = await _optional(client, kinds.RESOURCE_SLICE)
             for namespace in namespaces:
                 quotas[namespace] = (await client.list(kinds.RESOURCE_QUOTA, namespace)).items
                 found = [
@@ -94,4 +103,16 @@ async def _read(kubeconfig: Path, context: str | None, namespaces: Iterable[str]
         raise UnreachableError(
             f"{error}; check the kubeconfig {kubeconfig} and that its user may list nodes and resourcequotas."
         ) from None
-    return ClusterView(nodes=nodes, quotas=quotas, children=children)
+    return ClusterView(nodes=nodes, pods=pods, slices=slices or (), quotas=quotas, children=children)
+
+
+async def _optional(client: ClusterClient, kind: Kind) -> tuple[Manifest, ...] | None:
+    """All objects of a kind in the cluster; None where it has no such kind or the user may not list them."""
+    from plimsoll.cluster.errors import ApiError
+
+    try:
+        return (await client.list(kind)).items
+    except ApiError as error:
+        if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            return None
+        raise

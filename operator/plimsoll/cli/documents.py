@@ -41,6 +41,7 @@ def estimate_document(sized: Sized) -> dict[str, Any]:
         "weights_bytes": plan.weights_bytes if plan else None,
         "usable_bytes": plan.usable_bytes if plan else None,
         "kv_cache": _kv_cache(plan.kv_cache) if plan else None,
+        "expected_kv_cache": _kv_cache(plan.expected_kv_cache or plan.kv_cache) if plan else None,
         "pinned": pinned_document(plan) if plan else None,
         "per_gpu": _parts(plan) if plan else [],
         "resources": resources_document(plan.resources) if plan else None,

@@ -19,7 +19,7 @@ from plimsoll.cli.params import (
 )
 from plimsoll.sizing.accelerators import Accelerator, NodePool
 from plimsoll.sizing.facts import Provenance
-from plimsoll.sizing.gpus import catalogue
+from plimsoll.sizing.gpus import MIG_SUFFIX, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,10 +92,11 @@ class HardwareOptions:
         """The nodes that an estimate may use."""
         nodes = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
         described = not self.gpu and self.gpu_memory is not None  # a card without a name has no label either
+        gpus = 1 if MIG_SUFFIX in card.alias else self.gpus_per_node  # CUDA shows a process one slice
         return NodePool(
-            name=f"{nodes} with {self.gpus_per_node} x {card.alias}",
+            name=f"{nodes} with {gpus} x {card.alias}",
             accelerator=card,
-            gpus_per_node=self.gpus_per_node,
+            gpus_per_node=gpus,
             nodes=self.nodes,
             node_labels=() if described else ((_PRODUCT_LABEL, card.product),),
         )

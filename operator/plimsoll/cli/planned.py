@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from plimsoll.cli.sized import Sized
     from plimsoll.manifests.context import Settings
     from plimsoll.reconcile.node_pools import NodeSurvey
+    from plimsoll.sizing.facts import ModelFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Verdict:
         plan: also there where only a quota is in the way.
         reason: the reason that the condition Sized would have.
         message: the sentence beside it; "" where it fits.
+        facts: of the model, where it could be read.
     """
 
     deployment: ModelDeployment
@@ -43,6 +45,7 @@ class Verdict:
     reason: Reason
     message: str = ""
     refusal: Refusal | None = None
+    facts: ModelFacts | None = None
 
     @property
     def fits(self) -> bool:
@@ -73,7 +76,7 @@ def verdict_on(
             raise error from None
         reason = HUB_REASONS[problem.kind]
         return Verdict(deployment=deployment, plan=None, reason=reason, message=str(problem))
-    result = plan_for(deployment, facts, survey.pools, settings, survey.left_out)
+    result = plan_for(deployment, facts, survey.pools, settings, survey.left_out, survey.elsewhere)
     if isinstance(result, Refusal):
         return Verdict(
             deployment=deployment,
@@ -81,8 +84,9 @@ def verdict_on(
             reason=Reason(result.reason.value),
             message=result.message,
             refusal=result,
+            facts=facts,
         )
-    return Verdict(deployment=deployment, plan=result, reason=Reason.PLANNED)
+    return Verdict(deployment=deployment, plan=result, reason=Reason.PLANNED, facts=facts)
 
 
 def within_quotas(
@@ -100,6 +104,7 @@ def within_quotas(
         plan=verdict.plan,
         reason=Reason.QUOTA_EXCEEDED,
         message=f"{text}; raise the quota or free what is used.",
+        facts=verdict.facts,
     )
 
 

@@ -26,6 +26,7 @@ class ServingOptions:
     pipeline_parallel_size: int | None
     enable_expert_parallel: bool
     quantization: str | None
+    allow_deprecated_quantization: bool
     dtype: str | None
     kv_cache_dtype: str | None
     block_size: int | None
@@ -62,6 +63,7 @@ class ServingOptions:
             enable_prefix_caching=self.enable_prefix_caching,
             disable_hybrid_kv_cache_manager=self.disable_hybrid_kv_cache_manager,
             enable_expert_parallel=self.enable_expert_parallel,
+            allow_deprecated_quantization=self.allow_deprecated_quantization,
         )
 
 
@@ -101,6 +103,11 @@ _PARALLELISM = (
 _TYPES = (
     click.option(
         "-q", "--quantization", metavar="METHOD", help="vLLM's name; unset: what the checkpoint says."
+    ),
+    click.option(
+        "--allow-deprecated-quantization",
+        is_flag=True,
+        help="Serve a quantization that vLLM is about to drop, such as fbgemm_fp8.",
     ),
     click.option("--dtype", metavar="TYPE", help="Type of weights and activations; unset: auto."),
     click.option("--kv-cache-dtype", metavar="TYPE", help="Type of the KV cache, such as fp8; unset: auto."),

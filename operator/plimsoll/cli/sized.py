@@ -110,6 +110,7 @@ def _switches(serving: Serving) -> tuple[tuple[str, bool], ...]:
         ("--disable-hybrid-kv-cache-manager", serving.disable_hybrid_kv_cache_manager),
         ("--enable-expert-parallel", serving.enable_expert_parallel),
         ("--enforce-eager", serving.enforce_eager),
+        ("--allow-deprecated-quantization", serving.allow_deprecated_quantization),
     )
 
 

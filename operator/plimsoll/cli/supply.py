@@ -10,12 +10,14 @@ from plimsoll.cli.errors import WrongUsageError
 from plimsoll.cli.files import read_documents
 from plimsoll.manifests.engine import runs_on_cpu
 from plimsoll.reconcile.node_pools import NodeSurvey, survey_nodes
+from plimsoll.reconcile.node_usage import dra_nodes, free_nodes
 from plimsoll.sizing.gpus import UnknownAccelerator, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from plimsoll.api.spec import ModelDeployment
+    from plimsoll.cli.cluster_view import ClusterView
     from plimsoll.cli.options import HardwareOptions, PlaceOptions
 
 Manifest = dict[str, Any]
@@ -27,10 +29,14 @@ class Supply:
 
     Attributes:
         nodes: the Node objects; None where the command line or the manifest names the hardware.
+        pods: what holds GPUs on them; None where that is not known.
+        slices: ResourceSlices of DRA.
     """
 
     hardware: HardwareOptions
     nodes: tuple[Manifest, ...] | None = None
+    pods: tuple[Manifest, ...] | None = None
+    slices: tuple[Manifest, ...] = ()
 
     def survey(self, deployment: ModelDeployment) -> NodeSurvey:
         """The pools that one ModelDeployment may use, and why other nodes are left out.
@@ -39,7 +45,7 @@ class Supply:
             WrongUsageError: nothing says which hardware there is.
         """
         if self.nodes is not None:
-            return survey_nodes(self.nodes, deployment.spec)
+            return survey_nodes(self.nodes, deployment.spec, dra_nodes(self.slices))
         if runs_on_cpu(deployment.spec):
             return NodeSurvey(pools=(self.hardware.cpu_pool(),))
         if self.hardware.given:
@@ -55,6 +61,13 @@ class Supply:
             return NodeSurvey(pools=(self.hardware.pool(find(product)),))
         except UnknownAccelerator as error:
             raise WrongUsageError(f"spec.hardware.gpu.product of {deployment.name}: {error}") from None
+
+    def free_survey(self, deployment: ModelDeployment) -> NodeSurvey | None:
+        """The same of what other pods leave free; None where they are not known."""
+        if self.nodes is None or self.pods is None:
+            return None
+        free = free_nodes(self.nodes, self.pods, deployment)
+        return survey_nodes(free, deployment.spec, dra_nodes(self.slices))
 
 
 def supply_of(hardware: HardwareOptions, place: PlaceOptions, namespaces: Iterable[str]) -> Supply:
@@ -76,27 +89,38 @@ def supply_of(hardware: HardwareOptions, place: PlaceOptions, namespaces: Iterab
     if len(named) > 1:
         raise WrongUsageError(f"{' and '.join(named)} name the hardware twice; give one of them.")
     if place.nodes_file is not None:
-        return Supply(hardware=hardware, nodes=nodes_in(str(place.nodes_file)))
+        return _from_file(hardware, str(place.nodes_file))
     if place.cluster:
-        return Supply(
-            hardware=hardware, nodes=read_cluster(place.kubeconfig, place.context, namespaces).nodes
-        )
+        return supply_in(hardware, read_cluster(place.kubeconfig, place.context, namespaces))
     return Supply(hardware=hardware)
 
 
-def nodes_in(path: str) -> tuple[Manifest, ...]:
-    """The Node objects of a file.
+def supply_in(hardware: HardwareOptions, view: ClusterView) -> Supply:
+    """What a cluster has."""
+    return Supply(hardware=hardware, nodes=view.nodes, pods=view.pods, slices=view.slices)
+
+
+def _from_file(hardware: HardwareOptions, path: str) -> Supply:
+    """The Node objects of a file, and the Pods and ResourceSlices beside them.
 
     Raises:
-        WrongUsageError: it cannot be read, or holds none.
+        WrongUsageError: it cannot be read, or holds no node.
     """
-    nodes = tuple(one for one in read_documents(path, "--nodes-file") if one.get("kind") == "Node")
+    documents = tuple(read_documents(path, "--nodes-file"))
+    nodes = tuple(one for one in documents if one.get("kind") == "Node")
     if not nodes:
         raise WrongUsageError(
             f"--nodes-file {path} holds no Node; write it with `kubectl get nodes -o json`."
         )
     _check_nodes(nodes, path)
-    return nodes
+    pods = tuple(one for one in documents if one.get("kind") == "Pod")
+    slices = tuple(one for one in documents if one.get("kind") == "ResourceSlice")
+    if not all(_is_pod(pod) for pod in pods) or not all(isinstance(one.get("spec"), dict) for one in slices):
+        raise WrongUsageError(
+            f"--nodes-file {path}: a Pod or a ResourceSlice has not the form of the API server; write the file with "
+            "`kubectl get nodes,pods -A -o json`."
+        )
+    return Supply(hardware=hardware, nodes=nodes, pods=pods or None, slices=slices)
 
 
 def _check_nodes(nodes: Sequence[Manifest], path: str) -> None:
@@ -121,6 +145,21 @@ def _malformed(node: Manifest) -> str | None:
         return "status.conditions"
     amounts = [status.get(name) for name in ("allocatable", "capacity")]
     return None if all(_texts(one) for one in amounts) else "status.allocatable"
+
+
+def _is_pod(pod: Manifest) -> bool:
+    """Whether what is read of a pod has the form that an API server gives it."""
+    metadata, spec, status = (pod.get(part, {}) for part in ("metadata", "spec", "status"))
+    if not all(isinstance(part, dict) for part in (metadata, spec, status)):
+        return False
+    groups = [spec.get(name) for name in ("containers", "initContainers")]
+    if not _texts(metadata.get("labels")) or not all(_objects(group) for group in groups):
+        return False
+    resources = [container.get("resources", {}) for group in groups for container in group or ()]
+    return all(
+        isinstance(one, dict) and _texts(one.get("requests")) and _texts(one.get("limits"))
+        for one in resources
+    )
 
 
 def _texts(value: Any) -> bool:

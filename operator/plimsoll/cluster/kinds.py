@@ -43,6 +43,10 @@ LIMIT_RANGE = Kind(group="", version="v1", kind="LimitRange", plural="limitrange
 EVENT = Kind(group="events.k8s.io", version="v1", kind="Event", plural="events")
 # Events as other components still write them; kept apart because the older ones are read by field.
 CORE_EVENT = Kind(group="", version="v1", kind="Event", plural="events")
+# Read by the command line only: which nodes offer their GPUs by DRA.
+RESOURCE_SLICE = Kind(
+    group="resource.k8s.io", version="v1", kind="ResourceSlice", plural="resourceslices", namespaced=False
+)
 LEASE = Kind(group="coordination.k8s.io", version="v1", kind="Lease", plural="leases")
 
 # The children that are applied, and the pods that controllers make of them.

@@ -85,7 +85,7 @@ class Sizer:
             self._metrics.hub_asked(problem.kind.value)
             return problem.failure
         self._metrics.hub_asked("Answered")
-        outcome = plan_for(deployment, facts, survey.pools, self._settings, survey.left_out)
+        outcome = plan_for(deployment, facts, survey.pools, self._settings, survey.left_out, survey.elsewhere)
         return self._within_quota(deployment, outcome) if isinstance(outcome, PlanStatus) else outcome
 
     async def _facts(self, deployment: ModelDeployment) -> ModelFacts:

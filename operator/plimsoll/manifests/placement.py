@@ -13,6 +13,8 @@ from plimsoll.manifests.names import claim_label_value
 if TYPE_CHECKING:
     from plimsoll.manifests.context import Context
 
+_NVIDIA: Final = "nvidia.com/"
+_WHOLE_GPU: Final = "nvidia.com/gpu"
 _HOSTNAME: Final = "kubernetes.io/hostname"
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -46,10 +48,18 @@ def tolerations(ctx: Context) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [dict(toleration) for toleration in ctx.pod.tolerations or ()]
     resource = ctx.plan.hardware.resource_name
     if ctx.plan.gpus and resource is not None:
-        ours = {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
-        if ours not in found:
-            found.append(ours)
+        for key in tolerated_taints(resource):
+            ours = {"key": key, "operator": "Exists", "effect": "NoSchedule"}
+            if ours not in found:
+                found.append(ours)
     return found
+
+
+def tolerated_taints(resource: str) -> tuple[str, ...]:
+    """The taints that keep other pods off nodes with this resource; nodes with slices or shares carry the whole GPU's."""
+    if resource.startswith(_NVIDIA) and resource != _WHOLE_GPU:
+        return resource, _WHOLE_GPU
+    return (resource,)
 
 
 def _map(parent: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from plimsoll.api.spec import (
 )
 from plimsoll.manifests.engine import version_in_tag
 from plimsoll.manifests.launch import FIELD_FLAGS, owned_flag
+from plimsoll.reconcile.extra_args import argument_problems
 from plimsoll.reconcile.problems import TOKEN, FieldProblem, problem
 from plimsoll.reconcile.validate_pod import pod_problems
 from plimsoll.reconcile.validate_resources import quantity_problems, resource_problems
@@ -109,6 +110,7 @@ _HIDE_IT: Final = (
 def _vllm(engine: EngineSpec, vllm: VllmSpec) -> Iterator[FieldProblem]:
     for index, argument in enumerate(vllm.extra_args or ()):
         yield from _extra_arg(f"spec.engine.vllm.extraArgs[{index}]", argument)
+    yield from argument_problems(vllm.extra_args or ())
     if vllm.quantization in GONE:
         yield problem(
             "spec.engine.vllm.quantization",
@@ -168,6 +170,7 @@ def _parallelism(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
                 "tensorParallelSize 0 means CPU only, which has one pipeline stage; remove pipelineParallelSize",
             )
         return
+    yield from _shared_gpu(spec, size, stages)
     count = (gpu or GpuSpec()).count
     if count is None:
         return
@@ -178,6 +181,28 @@ def _parallelism(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
             count,
             f"one replica uses tensorParallelSize ({size or 'computed'}) x pipelineParallelSize "
             f"({stages or 'computed'}) GPUs; set count to that product, or remove it",
+        )
+
+
+def _shared_gpu(spec: ModelDeploymentSpec, size: int | None, stages: int | None) -> Iterator[FieldProblem]:
+    """A shared card is divided by what each server takes of it, and one replica uses one."""
+    gpu = spec.hardware.gpu if spec.hardware is not None else None
+    if gpu is None or not gpu.shared:
+        return
+    vllm = (spec.engine.vllm if spec.engine is not None else None) or VllmSpec()
+    path = "spec.hardware.gpu.shared"
+    if vllm.gpu_memory_utilization is None:
+        yield problem(
+            path,
+            gpu.shared,
+            "servers on a shared GPU see all of its memory; set engine.vllm.gpuMemoryUtilization, such that those of one "
+            "card add up to less than 1 (`plimsoll plan` on their files divides it)",
+        )
+    if max(size or 1, stages or 1, gpu.count or 1) > 1:
+        yield problem(
+            path,
+            gpu.shared,
+            "one replica gets one shared GPU; remove tensorParallelSize, pipelineParallelSize and count, or shared",
         )
 
 

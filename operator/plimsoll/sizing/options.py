@@ -21,6 +21,8 @@ _FIELDS: Final = (  # field, the spec's name, the least value
     ("max_nodes", "the number of nodes", 1),
     ("cpu_offload_bytes", "engine.vllm.cpuOffload", 0),
     ("kv_cache_memory_bytes", "engine.vllm.kvCacheMemory", 1),
+    ("block_size", "block_size", 1),
+    ("concurrency", "the number of requests at once", 1),
     ("min_gpu_memory_bytes", "hardware.gpu.minMemory", 0),
 )
 

@@ -2,78 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.backend import caches_on, kernel_block_size
+from plimsoll.sizing.backend import CacheOptions, caches_on, kernel_block_size, least_block_size
 from plimsoll.sizing.constants import BASELINE
-from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
+from plimsoll.sizing.engine import FREE_CHECKED, NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
 from plimsoll.sizing.files import parameter_count
 from plimsoll.sizing.kv_plan import cache_layout
 from plimsoll.sizing.launch import Launch
+from plimsoll.sizing.placement import (
+    Fit,
+    Found,
+    Miss,
+    Placement,
+    best,
+    context_of,
+    given_too_small,
+    too_many_sequences,
+)
 from plimsoll.sizing.plan import RefusalReason
 from plimsoll.sizing.rules import HardwareCannotError, Precision, precision_for
 from plimsoll.sizing.weights import RankWeights, rank_weights, tensor_parallel_problem
-from plimsoll.units import ceil_div, ceil_fraction, format_gib
+from plimsoll.units import ceil_div, ceil_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from fractions import Fraction
 
     from plimsoll.sizing.accelerators import Accelerator, NodePool
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.serving import Serving
 
+__all__ = ["USEFUL_TOKENS", "Fit", "Found", "Miss", "Placement", "Search", "longest_allowed"]
+
 USEFUL_TOKENS: Final = 2048  # a shorter context is planned only where no card gives more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """One way of splitting a model over the nodes of a pool."""
-
-    pool: NodePool
-    accelerator: Accelerator
-    precision: Precision
-    tensor_parallel_size: int
-    pipeline_parallel_size: int
-    nodes: int
-
-    @property
-    def gpus(self) -> int:
-        """Cards of one replica."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """A placement that serves a context of this length."""
-
-    placement: Placement
-    launch: Launch
-    max_model_len: int
-    concurrency: Fraction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Miss:
-    """Why a pool or a placement is out, with bytes where bytes are the matter."""
-
-    reason: RefusalReason
-    problem: str  # with a placement the subject of "... needs N GiB", without one a clause
-    placement: Placement | None = None
-    needed_bytes: int | None = None
-    available_bytes: int | None = None
-    shorter: int = 0  # the longest context that would fit there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The best fit, if any, and everything that was out."""
-
-    fit: Fit | None
-    misses: tuple[Miss, ...]
 
 
 class Search:
@@ -111,9 +75,9 @@ class Search:
             misses += [result for result in results if isinstance(result, Miss)]
             useful = [fit for fit in fits if fit.max_model_len >= self.useful_tokens]
             if useful or (fits and self.serving.max_model_len is not None):
-                return Found(fit=_best(useful or fits), misses=tuple(misses))
+                return Found(fit=best(useful or fits), misses=tuple(misses))
             short += fits
-        return Found(fit=_best(short) if short else None, misses=tuple(misses))
+        return Found(fit=best(short) if short else None, misses=tuple(misses))
 
     def _of_pool(self, pool: NodePool, accelerator: Accelerator) -> Iterator[Placement | Miss]:
         """Every legal way of splitting over this pool, or why there is none."""
@@ -143,7 +107,8 @@ class Search:
 
     def _splits(self, pool: NodePool, precision: Precision) -> Iterator[tuple[int, int, int]]:
         """(tensor parallel size, pipeline parallel size, nodes) that the model, the user and the pool allow."""
-        serving, layers = self.serving, len(self.shape.layers)
+        serving = self.serving
+        layers = 1 if self.shape.stages_problem else len(self.shape.layers)
         max_nodes = min(serving.max_nodes, pool.nodes)
         most = min(pool.gpus_per_node, self.shape.num_attention_heads)
         legal = [size for size in range(1, most + 1) if self._tensor_problem(size, precision) is None]
@@ -177,7 +142,12 @@ class Search:
     def _tensor_problem(self, size: int, precision: Precision) -> str | None:
         key = (size, precision.online)
         if key not in self._problems:
-            self._problems[key] = tensor_parallel_problem(self.shape, size, precision.quantization)
+            self._problems[key] = tensor_parallel_problem(
+                self.shape,
+                size,
+                precision.quantization,
+                expert_parallel=self.serving.enable_expert_parallel,
+            )
         return self._problems[key]
 
     def _no_split(self, pool: NodePool, precision: Precision) -> Miss:
@@ -192,6 +162,12 @@ class Search:
                     reason=RefusalReason.NOT_DIVISIBLE,
                     problem=f"the tensorParallelSize of {size} is not legal: {problem}",
                 )
+        if stages > 1 and self.shape.stages_problem:
+            return Miss(
+                reason=RefusalReason.NOT_DIVISIBLE,
+                problem=f"the pipelineParallelSize of {stages} is not possible: this model "
+                f"{self.shape.stages_problem}",
+            )
         if stages > len(self.shape.layers):
             return Miss(
                 reason=RefusalReason.NOT_DIVISIBLE,
@@ -223,6 +199,7 @@ class Search:
                 stages,
                 precision.element_bytes,
                 precision.quantization,
+                expert_parallel=self.serving.enable_expert_parallel,
                 expert_multiple=precision.expert_multiple,
             )
         weights = self._weights[key]
@@ -237,19 +214,36 @@ class Search:
             pipeline_parallel_size=stages,
             stages=weights,
             layout=cache_layout(
-                caches_on(self.shape, self.version, accelerator),
+                caches_on(self.shape, self.version, accelerator, self._cache_options(precision)),
                 stages=[stage.layers for stage in weights],
                 tensor_parallel_size=size,
                 element_bytes=precision.kv_element_bytes,
-                block_size=kernel_block_size(
-                    self.shape, self.version, accelerator, fp8_cache=precision.kv_element_bytes == 1
-                ),
+                block_size=self._block_size(accelerator, precision),
                 state_element_bytes=precision.element_bytes,
                 reserve_null_block=self.version.at_least(NULL_BLOCK),
                 tokens_by_concurrency=self.version.at_least(TOKENS_BY_CONCURRENCY),
             ),
             usable_bytes=self._usable_bytes(accelerator),
             parameters=self.parameters,
+        )
+
+    def _cache_options(self, precision: Precision) -> CacheOptions:
+        return CacheOptions(
+            prefix_caching=self.serving.enable_prefix_caching,
+            hybrid_manager=not self.serving.disable_hybrid_kv_cache_manager,
+            kv_cache_dtype=precision.kv_cache_dtype,
+        )
+
+    def _block_size(self, accelerator: Accelerator, precision: Precision) -> int:
+        """The user's block size, or what the attention backends prefer."""
+        if self.serving.block_size is not None:
+            return max(self.serving.block_size, least_block_size(precision.kv_cache_dtype))
+        return kernel_block_size(
+            self.shape,
+            self.version,
+            accelerator,
+            fp8_cache=precision.kv_element_bytes == 1,
+            kv_cache_dtype=precision.kv_cache_dtype,
         )
 
     def _usable_bytes(self, accelerator: Accelerator) -> int:
@@ -267,6 +261,12 @@ class Search:
         length = launch.longest(wanted or self.limit)
         if length == 0 or (wanted is not None and length < wanted):
             return self._too_small(launch, placement, length)
+        most = launch.most_sequences(length)
+        if most is not None and most < launch.limits(length).max_num_seqs:
+            if self.serving.max_num_seqs is not None:
+                return too_many_sequences(placement, self.serving.max_num_seqs, most)
+            # The length stays: asked for by itself, it has to fit with the engine's own number of sequences too.
+            launch = replace(launch, serving=replace(self.serving, max_num_seqs=most))
         capacity = launch.layout.capacity(
             length, launch.limits(length).in_flight_tokens, launch.available_bytes(length)
         )
@@ -280,7 +280,7 @@ class Search:
         requested = ceil_fraction(
             memory * self.utilization
         )  # must be free at start-up, whatever is used later
-        if memory - requested < BASELINE.high_bytes:
+        if self.version.at_least(FREE_CHECKED) and memory - requested < BASELINE.high_bytes:
             most = (memory - BASELINE.high_bytes) * 100 // memory
             return Miss(
                 reason=RefusalReason.DOES_NOT_FIT,
@@ -314,52 +314,17 @@ class Search:
         wanted = self.serving.max_model_len
         length = wanted or self.useful_tokens
         if self.serving.kv_cache_memory_bytes is not None:
-            return _given_too_small(launch, placement, self.serving.kv_cache_memory_bytes, length, shorter)
+            return given_too_small(launch, placement, self.serving.kv_cache_memory_bytes, length, shorter)
         needed, _ = launch.needed_bytes(length)
         reason = RefusalReason.CONTEXT_TOO_LONG if wanted and shorter else RefusalReason.DOES_NOT_FIT
         return Miss(
             reason=reason,
-            problem=f"a context of {length} tokens",
+            problem=context_of(launch, length),
             placement=placement,
             needed_bytes=needed,
             available_bytes=launch.usable_bytes,
             shorter=shorter,
         )
-
-
-def _given_too_small(
-    launch: Launch, placement: Placement, given_bytes: int, length: int, shorter: int
-) -> Miss:
-    """A KV space that the card has no room for, or one that is too small for the length."""
-    if not launch.has_room(shorter or 1):
-        return Miss(
-            reason=RefusalReason.DOES_NOT_FIT,
-            problem=f"kvCacheMemory {format_gib(given_bytes)}, which stands beside weights, activations and graphs,",
-            placement=placement,
-            needed_bytes=given_bytes + launch.fullest_bytes(shorter or 1),
-            available_bytes=launch.usable_bytes,
-        )
-    in_flight = launch.limits(length).in_flight_tokens
-    needed = max(
-        launch.layout.need_bytes(length, in_flight, stage) for stage in range(launch.pipeline_parallel_size)
-    )
-    wanted = launch.serving.max_model_len
-    return Miss(
-        reason=RefusalReason.CONTEXT_TOO_LONG if wanted and shorter else RefusalReason.DOES_NOT_FIT,
-        problem=f"a context of {length} tokens in the given kvCacheMemory",
-        placement=placement,
-        needed_bytes=needed,
-        available_bytes=given_bytes,
-        shorter=shorter,
-    )
-
-
-def _best(fits: list[Fit]) -> Fit:
-    """The longest context, on the fewest GPUs and nodes, then the most concurrency; the first of equals."""
-    return max(
-        fits,
-        key=lambda fit: (fit.max_model_len, -fit.placement.gpus, -fit.placement.nodes, fit.concurrency),
-    )
 
 
 def longest_allowed(shape: ModelShape, serving: Serving) -> int:

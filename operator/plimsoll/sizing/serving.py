@@ -25,6 +25,7 @@ class Serving:
         enforce_eager: without CUDA graphs.
         enable_prefix_caching: None is the release's default.
         disable_hybrid_kv_cache_manager: windows beside full attention are kept in full.
+        allow_deprecated_quantization: what vLLM is about to drop is served all the same.
         enable_expert_parallel: whole experts on each rank instead of a slice of all.
     """
 
@@ -49,4 +50,5 @@ class Serving:
     enable_prefix_caching: bool | None = None
     disable_hybrid_kv_cache_manager: bool = False
     enable_expert_parallel: bool = False
+    allow_deprecated_quantization: bool = False
     concurrency: int | None = None

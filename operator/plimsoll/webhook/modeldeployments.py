@@ -84,7 +84,7 @@ class ModelDeploymentReview:
         except ClusterError as error:
             return Verdict(warnings=(cut(f"not sized yet: {error}; the operator does it."),))
         survey = survey_nodes(nodes, spec)
-        outcome = plan_for(deployment, facts, survey.pools, self._settings, survey.left_out)
+        outcome = plan_for(deployment, facts, survey.pools, self._settings, survey.left_out, survey.elsewhere)
         if not isinstance(outcome, PlanStatus) and outcome.reason in _OF_THE_SPEC:
             return Verdict(errors=(outcome.message,))
         warnings = [cut(text) for text in admission_warnings(outcome, spec)]
