@@ -24,6 +24,7 @@ _SWITCHES: Final[dict[str, tuple[str, bool]]] = {
     "--no-disable-hybrid-kv-cache-manager": ("disable_hybrid_kv_cache_manager", False),
     "--enable-expert-parallel": ("enable_expert_parallel", True),
     "--no-enable-expert-parallel": ("enable_expert_parallel", False),
+    "--allow-deprecated-quantization": ("allow_deprecated_quantization", True),
     "-ep": ("enable_expert_parallel", True),
 }
 # vLLM 0.33.0, engine/arg_utils.py: what else takes memory of the card, or changes what a token takes of it.

@@ -16,7 +16,6 @@ _OLD_NAMES: Final = {  # what left vLLM, and what stands in for it
     "squeezellm": "vLLM dropped it; use an AWQ, GPTQ or FP8 build of the model",
     "bitsandbytes": "its weights depend on a plugin since vLLM 0.28; use an AWQ, GPTQ or FP8 build of the model",
     "gguf": "its weights depend on a plugin since vLLM 0.24; use an AWQ, GPTQ or FP8 build of the model",
-    "fbgemm_fp8": "vLLM has deprecated it; use a build with compressed-tensors or fp8",
 }
 _KNOWN: Final = "use a build that is not quantized, or one with fp8, awq, gptq or 8 bit compressed-tensors"
 
@@ -155,6 +154,8 @@ def _compressed_tensors(section: Config) -> Quantization:
     bits = weights.integer("num_bits", maximum=16)
     if bits == 4 and weights.text("type") == "int" and group.section("input_activations") is None:  # noqa: PLR2004
         found = _packed(section, weights)
+    elif bits == 4 and weights.text("type") == "float":  # noqa: PLR2004
+        found = _packed_floats(group, weights)
     else:
         found = _whole_bytes(group, weights)
     return replace(
@@ -181,6 +182,25 @@ def _packed(section: Config, weights: Config) -> Quantization:
         bits=4,
         group_size=_group_size(weights) if strategy == "group" else None,
         zero_points=not weights.flag("symmetric", default=True),
+    )
+
+
+def _packed_floats(group: Config, weights: Config) -> Quantization:
+    """NVFP4: 4 bit floats in groups with an fp8 scale, activations too."""
+    inputs = group.section("input_activations")
+    if inputs is None or inputs.integer("num_bits", maximum=16) != 4:  # noqa: PLR2004
+        raise group.refuse("input_activations", "4 bit floats are sized with 4 bit activations only", _KNOWN)
+    if (
+        weights.text("strategy") != "tensor_group"
+        or weights.integer("group_size", maximum=MAX_WIDTH) != NVFP4_GROUP
+    ):
+        raise weights.refuse("strategy", f"tensor_group of {NVFP4_GROUP} is what can be sized", _KNOWN)
+    return Quantization(
+        method="compressed-tensors",
+        weights=WeightFormat.NVFP4,
+        bits=4,
+        group_size=NVFP4_GROUP,
+        static_input_scale=True,
     )
 
 
@@ -271,6 +291,17 @@ def _mxfp4(section: Config) -> Quantization:
     )
 
 
+def _fbgemm(section: Config) -> Quantization:
+    """What Llama 3.1 405B was published in: 8 bit floats by channel, and one bound for the activations of a layer."""
+    return Quantization(
+        method="fbgemm_fp8",
+        weights=WeightFormat.BYTE_CHANNEL,
+        bits=8,
+        skipped=section.texts("modules_to_not_convert"),
+        bounded_inputs=True,
+    )
+
+
 _READERS: Final = {
     "fp8": _fp8,
     "awq": _awq,
@@ -278,4 +309,5 @@ _READERS: Final = {
     "compressed-tensors": _compressed_tensors,
     "modelopt": _modelopt,
     "mxfp4": _mxfp4,
+    "fbgemm_fp8": _fbgemm,
 }

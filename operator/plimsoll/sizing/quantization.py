@@ -53,6 +53,7 @@ class Quantization:
         kv_cache_fp8: the checkpoint asks for an 8 bit cache.
         zero_points: kept beside grouped weights.
         modules: where the checkpoint mixes formats, the quantization of each module by name; others stay in 16 bits.
+        bounded_inputs: each linear layer keeps one more float32, the bound of its activations (fbgemm).
         padding: for MXFP4, what the kernel rounds the intermediate and the hidden size of an expert to.
     """
 
@@ -69,6 +70,7 @@ class Quantization:
     attention_scale_bytes: int = 0
     kv_cache_fp8: bool = False
     zero_points: bool = True
+    bounded_inputs: bool = False
     padding: tuple[int, int] = (1, 1)
     modules: Mapping[str, Quantization] = field(default_factory=dict, compare=False)
 
@@ -100,6 +102,8 @@ class Quantization:
         size += (tensor.partitions - 1) * self.scalar_bytes
         if self.weights is WeightFormat.PACKED and not tensor.follows:
             size += _SHAPE_BYTES
+        if self.bounded_inputs and not tensor.follows:
+            size += SCALE_BYTES
         return size
 
     def _expert_bytes(self, tensor: Tensor, rows: int, columns: int, element_bytes: int) -> int:
@@ -107,18 +111,26 @@ class Quantization:
         if self.weights is WeightFormat.FP8_TENSOR:  # gate and up share the scale of what comes in
             shared = SCALE_BYTES if self.static_input_scale and not tensor.follows else 0
             return rows * columns + SCALE_BYTES + shared
-        if self.weights is WeightFormat.PACKED:  # the unpacked shape stands in two elements of the model's dtype
-            return self.linear_bytes(rows, columns, element_bytes) + (0 if tensor.follows else 2 * element_bytes)
+        if (
+            self.weights is WeightFormat.PACKED
+        ):  # the unpacked shape stands in two elements of the model's dtype
+            return self.linear_bytes(rows, columns, element_bytes) + (
+                0 if tensor.follows else 2 * element_bytes
+            )
         width = columns if tensor.sharding is Sharding.ROW else rows
         refined = self
         if self.block:
             refined = replace(self, block=(gcd(width, self.block[0]), gcd(width, self.block[1])))
         elif self.grouped and self.group_size:
             refined = replace(self, group_size=gcd(width, self.group_size))
-        size = refined.linear_bytes(rows, columns, element_bytes)
-        if self.weights is WeightFormat.GPTQ:
-            size += rows * element_bytes  # room for biases, whether the files have them or not
-        return size
+        if self.weights is WeightFormat.GPTQ and refined == self:
+            # Room for biases, whether the files have them or not.
+            return refined.linear_bytes(rows, columns, element_bytes) + rows * element_bytes
+        if (
+            self.weights is WeightFormat.GPTQ
+        ):  # Marlin does not cut a group; the kernel in its place has no zero points
+            refined = replace(refined, zero_points=False)
+        return refined.linear_bytes(rows, columns, element_bytes)
 
     def linear_bytes(self, rows: int, columns: int, element_bytes: int) -> int:
         """Bytes of a linear layer of that shape on one rank, scales and zero points included."""
