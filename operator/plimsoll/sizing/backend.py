@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.cache_dtypes import PACKED, TURBOQUANT_BLOCK, TURBOQUANT_KEPT
-from plimsoll.sizing.engine import block_size
+from plimsoll.sizing.engine import V1_ENGINE, block_size
 from plimsoll.sizing.layers import (
     ChunkedLocal,
     FullAttention,
@@ -111,7 +111,11 @@ def caches_on(
         kind: _made(kind, version, generation, prefix_caching=prefix_caching, in_full=in_full)
         for kind in kinds
     }
-    plain = tuple(tuple(made[cache] for cache in layer.caches) for layer in shape.layers)
+    apart = not version.at_least(V1_ENGINE)  # the first engine kept states beside the planned cache
+    plain = tuple(
+        tuple(made[cache] for cache in layer.caches if not (apart and isinstance(cache, RecurrentState)))
+        for layer in shape.layers
+    )
     return _packed(plain, options.kv_cache_dtype)
 
 

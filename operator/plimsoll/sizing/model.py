@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from plimsoll.sizing.checked import MAX_TOKENS
+
 if TYPE_CHECKING:
     from plimsoll.sizing.encoders import Encoder
     from plimsoll.sizing.layers import CacheKind
@@ -83,7 +85,9 @@ class ModelShape:
         kernels: what of the attention decides the backend.
         max_model_len: the longest context that the model is made for.
         float16_unsafe: vLLM refuses float16 for this model type.
+        length_assumed: the config names no length, so that the engine takes any that is asked for.
         stages_problem: why the engine does not split the layers into pipeline stages; None where it does.
+        last_release: of vLLM that had the class; None where the newest has it.
         unloaded: what the files hold and the engine does not load, in words; None if they should agree.
     """
 
@@ -113,11 +117,18 @@ class ModelShape:
     experts: MixtureOfExperts | None = None
     latent_up_projection: tuple[int, int] | None = None  # MLA: (heads x (nope + v), kv_lora_rank)
     float16_unsafe: bool = False
+    last_release: tuple[int, int, int] | None = None
     unloaded: str | None = None
     stages_problem: str | None = None
+    length_assumed: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
     def unset_max_model_len(self) -> int:
         """The context that the engine takes where nobody says one: for LongRoPE the length of its short factors."""
         return (self.rope and self.rope.unset_len) or self.max_model_len
+
+    @property
+    def length_limit(self) -> int:
+        """The longest context that may be asked for."""
+        return MAX_TOKENS if self.length_assumed else self.max_model_len

@@ -29,6 +29,7 @@ class WeightFormat(StrEnum):
     PACKED = "packed integers, one scale per group"
     NVFP4 = "nvfp4"
     MXFP4 = "mxfp4"
+    NF4 = "4 bit floats of bitsandbytes"
     PLAIN = "16 bit"
 
 
@@ -52,6 +53,7 @@ class Quantization:
         attention_scale_bytes: scalars that the method adds to each attention layer, as vLLM creates them.
         kv_cache_fp8: the checkpoint asks for an 8 bit cache.
         zero_points: kept beside grouped weights.
+        nested_scales: the scales of NF4 are 8 bits, with a scale of their own for each 256 of them.
         modules: where the checkpoint mixes formats, the quantization of each module by name; others stay in 16 bits.
         bounded_inputs: each linear layer keeps one more float32, the bound of its activations (fbgemm).
         padding: for MXFP4, what the kernel rounds the intermediate and the hidden size of an expert to.
@@ -72,6 +74,7 @@ class Quantization:
     zero_points: bool = True
     bounded_inputs: bool = False
     padding: tuple[int, int] = (1, 1)
+    nested_scales: bool = False
     modules: Mapping[str, Quantization] = field(default_factory=dict, compare=False)
 
     @property
@@ -149,6 +152,10 @@ class Quantization:
                 size = cells // 2 + cells // NVFP4_GROUP + self.scalar_bytes
             case WeightFormat.MXFP4:
                 size = cells // 2 + cells // _MXFP4_GROUP
+            case WeightFormat.NF4:
+                blocks = ceil_div(cells, _NF4_BLOCK)
+                nested = blocks + SCALE_BYTES * ceil_div(blocks, _NESTED_BLOCK)
+                size = ceil_div(cells, 2) + (nested if self.nested_scales else SCALE_BYTES * blocks)
             case WeightFormat.AWQ | WeightFormat.GPTQ | WeightFormat.PACKED:
                 groups = columns // self.group_size if self.group_size else 1
                 zero_points = ceil_div(groups * rows * self.bits, 8) if self.zero_points else 0
@@ -158,5 +165,7 @@ class Quantization:
 
 NVFP4_GROUP: Final = 16  # weights that share an fp8 scale
 _WEIGHT_ONLY_INPUT_BYTES: Final = 2  # room for an input scale in the dtype of the activations
+_NF4_BLOCK: Final = 64  # weights that share a scale (bitsandbytes, functional.py: quantize_4bit)
+_NESTED_BLOCK: Final = 256  # scales that share a scale
 _MXFP4_GROUP: Final = 32  # weights that share an exponent
 _SHAPE_BYTES: Final = 2 * 8  # compressed-tensors keeps the unpacked shape beside packed weights, as two int64

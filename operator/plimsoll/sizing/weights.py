@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from plimsoll.sizing.fused import chains, may_cut_blocks, shared_scale_bytes
 from plimsoll.sizing.quantization import NVFP4_GROUP, WeightFormat
 from plimsoll.sizing.tensors import VOCAB_PADDING, Sharding, Tensor
 from plimsoll.units import round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from plimsoll.sizing.model import Layer, ModelShape
     from plimsoll.sizing.quantization import Quantization
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # vLLM 0.33.0, attention/layer.py: q, k, v and prob scale, float32 buffers of each attention layer.
 ATTENTION_BUFFER_BYTES: Final = 4 * 4
 _GPTQ_TILE: Final = 64
+_COPIED: Final = (WeightFormat.PLAIN, WeightFormat.BYTE_CHANNEL)  # mamba_mixer2.py: weight and weight_scale
 _MAP_ENTRY_BYTES: Final = 4
 _POST_LOAD_BYTES: Final = 2  # absorbed MLA weights are kept in 16 bits
 
@@ -81,7 +83,7 @@ def rank_weights(
             expert_multiple=expert_multiple,
         )
 
-    by_layer = _bytes_by_layer(shape, quantization, size)
+    by_layer = _bytes_by_layer(shape, quantization, tensor_parallel_size, size)
     last = len(stages) - 1
     result = []
     for stage, (first, end) in enumerate(stages):
@@ -99,7 +101,7 @@ def rank_weights(
                 parameter_bytes=parameters,
                 buffer_bytes=buffers,
                 layer_bytes=in_layers,
-                post_load_bytes=(end - first) * _absorbed_bytes(shape, tensor_parallel_size, quantization),
+                post_load_bytes=_absorbed_bytes(shape, held, tensor_parallel_size, quantization),
             )
         )
     return tuple(result)
@@ -139,7 +141,10 @@ def _expert_map_bytes(layer: Layer) -> int:
 
 
 def _bytes_by_layer(
-    shape: ModelShape, quantization: Quantization | None, size: Callable[[Tensor], int]
+    shape: ModelShape,
+    quantization: Quantization | None,
+    tensor_parallel_size: int,
+    size: Callable[[Tensor], int],
 ) -> list[int]:
     """Bytes of each layer on one rank; layers that are one object are counted once."""
     # MLA layers have no such scalars among their parameters (seen in vLLM 0.33.0's DeepSeek-V3).
@@ -150,38 +155,58 @@ def _bytes_by_layer(
         key = id(layer)
         if key not in known:
             known[key] = scales * layer.attentions + sum(map(size, layer.tensors))
+            known[key] -= shared_scale_bytes(layer.tensors, tensor_parallel_size, quantization)
         return known[key]
 
     return [layer_bytes(layer) for layer in shape.layers]
 
 
-def _absorbed_bytes(shape: ModelShape, tensor_parallel_size: int, quantization: Quantization | None) -> int:
-    """W_UV and W_UK_T of one MLA layer, beside a quantized kv_b_proj; a 16-bit checkpoint has views."""
-    if shape.latent_up_projection is None or quantization is None:
+def _absorbed_bytes(
+    shape: ModelShape,
+    layers: tuple[Layer, ...],
+    tensor_parallel_size: int,
+    quantization: Quantization | None,
+) -> int:
+    """W_UV and W_UK_T of each MLA layer, beside a quantized kv_b_proj; one in 16 bits has views."""
+    if shape.latent_up_projection is None or quantization is None or not _up_projection_quantized(shape):
         return 0
     rows, latent = shape.latent_up_projection
-    return rows // tensor_parallel_size * latent * _POST_LOAD_BYTES
+    absorbing = sum(
+        tensor.quantized and tensor.name.endswith(".kv_b_proj")
+        for layer in layers
+        for tensor in layer.tensors
+    )
+    return absorbing * (rows // tensor_parallel_size) * latent * _POST_LOAD_BYTES
+
+
+def _up_projection_quantized(shape: ModelShape) -> bool:
+    """Whether kv_b_proj is among what the checkpoint quantizes."""
+    tensors = shape.layers[0].tensors if shape.layers else ()
+    return all(tensor.quantized for tensor in tensors if tensor.name == "self_attn.kv_b_proj")
 
 
 def tensor_parallel_problem(
-    shape: ModelShape, tensor_parallel_size: int, quantization: Quantization | None
+    shape: ModelShape,
+    tensor_parallel_size: int,
+    quantization: Quantization | None,
+    *,
+    expert_parallel: bool = False,
 ) -> str | None:
-    """Why vLLM refuses this tensor parallel size, or None where it takes it.
+    """Why vLLM refuses this tensor parallel size, or None where it takes it; whole experts are not split.
 
     Source: vLLM 0.33.0, config/model.py (verify_with_parallel_config) and layers/linear.py.
     """
     size = tensor_parallel_size
     if size == 1:
         return None
+    if quantization is not None and quantization.weights is WeightFormat.NF4:
+        return "vLLM does not split the weights of a bitsandbytes build between ranks, only its layers into stages"
     if shape.num_attention_heads % size:
         return f"{shape.num_attention_heads} attention heads are not divisible by {size}"
-    seen: set[int] = set()
-    for layer in shape.layers:
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        for tensor in layer.tensors:
-            problem = _tensor_problem(tensor, size, quantization)
+    for chain in _split_layers(shape, expert_parallel=expert_parallel):
+        whole_blocks = not may_cut_blocks(chain, quantization)
+        for tensor in chain:
+            problem = _tensor_problem(tensor, size, quantization, whole_blocks=whole_blocks)
             if problem is not None:
                 return problem
     for tensor in shape.tower:
@@ -194,7 +219,16 @@ def tensor_parallel_problem(
     return None
 
 
-def _tensor_problem(tensor: Tensor, size: int, quantization: Quantization | None) -> str | None:
+def _split_layers(shape: ModelShape, *, expert_parallel: bool) -> Iterator[tuple[Tensor, ...]]:
+    """The tensors of the layers that the ranks share, fused ones together; layers that are one object stand once."""
+    distinct = {id(layer): layer for layer in shape.layers}
+    for layer in distinct.values():
+        yield from (chain for chain in chains(layer.tensors) if not (expert_parallel and chain[0].expert))
+
+
+def _tensor_problem(
+    tensor: Tensor, size: int, quantization: Quantization | None, *, whole_blocks: bool = True
+) -> str | None:
     split = 0
     match tensor.sharding:
         case Sharding.COLUMN:
@@ -206,25 +240,29 @@ def _tensor_problem(tensor: Tensor, size: int, quantization: Quantization | None
             if heads % size and size % heads:
                 return f"{heads} KV heads and {size} ranks do not divide each other"
         case Sharding.GROUPS:
-            split = tensor.kv_heads or 1
+            split = 0 if tensor.kv_heads == 1 else tensor.kv_heads or 1
         case Sharding.REPLICATED | Sharding.VOCAB | Sharding.HEADS:
             return None
     if split % size:
         return f"{tensor.name} has {split} features, not divisible by {size}"
     if quantization is None or not tensor.quantized:
         return None
-    return _quantized_problem(tensor, size, quantization)
+    return _quantized_problem(tensor, size, quantization, whole_blocks=whole_blocks)
 
 
-def _quantized_problem(tensor: Tensor, size: int, quantization: Quantization) -> str | None:
+def _quantized_problem(
+    tensor: Tensor, size: int, quantization: Quantization, *, whole_blocks: bool
+) -> str | None:
     """Whether the blocks or groups that share a scale stay whole on a rank; those of experts need not."""
-    if tensor.expert:
-        return None
     rows, columns = tensor.rank_shape(size)
+    if tensor.expert:
+        return _packed_expert_problem(tensor, columns, size, quantization)
+    if tensor.sharding is Sharding.GROUPS and tensor.kv_heads == 1 and quantization.weights not in _COPIED:
+        return f"{tensor.name} is one group, which vLLM does not copy in {quantization.weights}"
     split_inputs = tensor.sharding is Sharding.ROW
     if quantization.weights is WeightFormat.FP8_BLOCK and quantization.block:
         block_rows, block_columns = quantization.block
-        if not split_inputs and rows % block_rows:
+        if not split_inputs and rows % block_rows and whole_blocks:
             return f"{tensor.name} has {rows} outputs per rank, not whole blocks of {block_rows}"
         if split_inputs and columns % block_columns:
             return f"{tensor.name} has {columns} inputs per rank, not whole blocks of {block_columns}"
@@ -232,6 +270,16 @@ def _quantized_problem(tensor: Tensor, size: int, quantization: Quantization) ->
     if split_inputs and group and columns % group:
         return f"{tensor.name} has {columns} inputs per rank, not whole groups of {group}"
     return None
+
+
+def _packed_expert_problem(tensor: Tensor, columns: int, size: int, quantization: Quantization) -> str | None:
+    """Packed experts are not refined as the others are."""
+    group = quantization.group_size
+    if quantization.weights is not WeightFormat.PACKED or tensor.sharding is not Sharding.ROW or not group:
+        return None
+    if columns % group == 0:
+        return None
+    return f"{tensor.name} has {columns} inputs per rank of {size}, not whole groups of {group}"
 
 
 def _whole_group(quantization: Quantization, columns: int) -> int | None:

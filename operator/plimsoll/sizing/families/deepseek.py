@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.checked import MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH, Config
@@ -32,10 +33,10 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
     needs_expert_support(
         config, quantization.weights if quantization and experts else None, model_type=model_type
     )
-    cache = _latent(config, packed_fp8=sparse is not None)
+    cache = latent_cache(config, packed_fp8=sparse is not None)
     longest = config.integer("max_position_embeddings", maximum=MAX_TOKENS)
     rope = rope_from_config(config, rotary_dim=cache.qk_rope_head_dim, max_position_embeddings=longest)
-    attention = (*_attention(config, hidden, heads, cache), *_indexer(config, hidden, sparse))
+    attention = (*latent_attention(config, hidden, heads, cache), *_indexer(config, hidden, sparse))
     dense = gated_mlp("mlp", hidden, intermediate)
     routed = dense if experts is None else _routed(config, hidden, experts)
     up_rows = next(tensor.rows for tensor in attention if tensor.name == "self_attn.kv_b_proj")
@@ -62,7 +63,8 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
     )
 
 
-def _latent(config: Config, *, packed_fp8: bool) -> MultiHeadLatent:
+def latent_cache(config: Config, *, packed_fp8: bool) -> MultiHeadLatent:
+    """The cache of a layer of multi-head latent attention."""
     return MultiHeadLatent(
         kv_lora_rank=config.integer("kv_lora_rank", maximum=MAX_WIDTH),
         qk_rope_head_dim=config.integer("qk_rope_head_dim", maximum=MAX_WIDTH),
@@ -145,7 +147,8 @@ def _missing(config: Config, field: str) -> UnsupportedModelError:
     return config.refuse(field, "vLLM refuses a model with grouped experts that does not say it", _WAY_OUT)
 
 
-def _attention(config: Config, hidden: int, heads: int, cache: MultiHeadLatent) -> tuple[Tensor, ...]:
+def latent_attention(config: Config, hidden: int, heads: int, cache: MultiHeadLatent) -> tuple[Tensor, ...]:
+    """The projections of multi-head latent attention, and the norms of its layer."""
     nope = config.integer("qk_nope_head_dim", maximum=MAX_WIDTH)
     value = config.integer("v_head_dim", maximum=MAX_WIDTH)
     latent, rope = cache.kv_lora_rank, cache.qk_rope_head_dim
@@ -193,9 +196,28 @@ def _routed(config: Config, hidden: int, experts: MixtureOfExperts) -> tuple[Ten
     return tensors
 
 
+def glm4_moe_lite(config: Config, architecture: str, model_type: str) -> ModelShape:
+    """GLM 4.7 Flash: the same attention with GLM's router, in float32 with its correction (glm4_moe_lite.py)."""
+    shape = deepseek_shape(
+        replace(config, values={**config.values, "topk_method": "noaux_tc"}), architecture, model_type
+    )
+    layers = tuple(
+        replace(
+            layer,
+            tensors=tuple(
+                replace(tensor, element_bytes=_FLOAT32_BYTES) if tensor.name == "mlp.gate" else tensor
+                for tensor in layer.tensors
+            ),
+        )
+        for layer in shape.layers
+    )
+    return replace(shape, layers=layers)
+
+
 FAMILIES: Final = {
     "DeepseekV2ForCausalLM": (deepseek_shape, ("deepseek_v2",)),
     "DeepseekV3ForCausalLM": (deepseek_shape, ("deepseek_v3", "kimi_k2")),
     "DeepseekV32ForCausalLM": (deepseek_shape, ("deepseek_v32",)),
+    "Glm4MoeLiteForCausalLM": (glm4_moe_lite, ("glm4_moe_lite",)),
     "GlmMoeDsaForCausalLM": (deepseek_shape, ("glm_moe_dsa",)),
 }

@@ -175,4 +175,8 @@ def _projections(body: Body, name: str, *, keys: int, values: int, heads: int) -
     )
 
 
-FAMILIES: Final = {"Qwen3NextForCausalLM": (build, ("qwen3_next",))}
+FAMILIES: Final = {
+    "Qwen3NextForCausalLM": (build, ("qwen3_next",)),
+    "Qwen3_5ForCausalLM": (build, ("qwen3_5_text",)),
+    "Qwen3_5MoeForCausalLM": (build, ("qwen3_5_moe_text",)),
+}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.checked import MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, Config
+from plimsoll.sizing.families.mixers import Mamba2, read_kernel, read_state_bytes, whole_groups
 from plimsoll.sizing.families.mixture import MTP
 from plimsoll.sizing.families.parts import (
     FLOAT32_BYTES,
@@ -19,37 +20,28 @@ from plimsoll.sizing.families.parts import (
     read_experts,
     whole_on_every_stage,
 )
-from plimsoll.sizing.layers import NoCache, RecurrentState
+from plimsoll.sizing.layers import NoCache
 from plimsoll.sizing.model import Layer
 from plimsoll.sizing.tensors import Sharding, Tensor
 
 if TYPE_CHECKING:
     from plimsoll.sizing.model import MixtureOfExperts, ModelShape
 
-_MAX_KERNEL: Final = 64
-_STATE_DTYPES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mamba:
-    """Widths of a Mamba 2 mixer."""
-
-    heads: int
-    inner: int
-    groups: int
-    state: int
-    kernel: int
-    state_element_bytes: int
+_LETTERS: Final = {
+    "mamba": "M",
+    "linear_attention": "M",
+    "attention": "*",
+    "full_attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
 
 
 def build(config: Config, architecture: str, model_type: str) -> ModelShape:
     """VLLM 0.33.0, model_executor/models/nemotron_h.py and layers/mamba/mamba_mixer2.py."""
+    pattern = _pattern(config)
+    config = Config({**config.values, "num_hidden_layers": len(pattern)}, config.path)
     body = read_body(config, architecture, model_type)
-    pattern = config.text("hybrid_override_pattern")
-    if len(pattern) != body.layers or set(pattern) - set("M*-E"):
-        raise config.refuse(
-            "hybrid_override_pattern", f"it must spell {body.layers} layers with M, *, - and E", WAY_OUT
-        )
     for field in ("use_bias", "mlp_bias", "attention_bias", "mamba_proj_bias"):
         if config.flag(field, default=False):
             raise config.refuse(field, "such a variant is not one that can be sized", WAY_OUT)
@@ -62,12 +54,32 @@ def build(config: Config, architecture: str, model_type: str) -> ModelShape:
         body, [made[letter] for letter in pattern], rope=None, intermediate=intermediate, experts=experts
     )
     extra = config.integer("num_nextn_predict_layers", maximum=MAX_LAYERS, minimum=0, default=0)
-    width = _mixer_width(_mamba(config)) if "M" in pattern else 0
+    width = _mamba(config).width if "M" in pattern else 0
     return whole_on_every_stage(replace(shape, unloaded=MTP if extra else None, mixer_width=width))
 
 
-def _mixer_width(mamba: _Mamba) -> int:
-    return 4 * mamba.inner + 2 * mamba.groups * mamba.state + mamba.heads
+def _pattern(config: Config) -> str:
+    """One letter for each layer, from the list of newer configs or from the pattern of older ones.
+
+    Raises:
+        UnsupportedModelError: neither says it, or it says more than this class of the engine knows.
+    """
+    kinds = config.texts("layers_block_type")
+    if kinds:
+        if len(kinds) > MAX_LAYERS or not set(kinds) <= set(_LETTERS):
+            raise config.refuse(
+                "layers_block_type",
+                f"it must name up to {MAX_LAYERS} layers as {', '.join(_LETTERS)}",
+                WAY_OUT,
+            )
+        return "".join(_LETTERS[kind] for kind in kinds)
+    pattern = config.text("hybrid_override_pattern")
+    layers = config.optional_integer("num_hidden_layers", maximum=MAX_LAYERS) or len(pattern)
+    if not 0 < len(pattern) <= MAX_LAYERS or len(pattern) != layers or set(pattern) - set(_LETTERS.values()):
+        raise config.refuse(
+            "hybrid_override_pattern", f"it must spell {layers} layers with M, *, - and E", WAY_OUT
+        )
+    return pattern
 
 
 def _layer(letter: str, body: Body, experts: MixtureOfExperts | None, intermediate: int) -> Layer:
@@ -96,79 +108,26 @@ def _mlp(name: str, hidden: int, intermediate: int, *, copies: int = 1) -> tuple
 
 def _mamba_layer(body: Body, norm: tuple[Tensor, ...]) -> Layer:
     mamba = _mamba(body.config)
-    in_groups = Tensor(
-        name="mixer.in_proj.B",
-        rows=mamba.groups * mamba.state,
-        columns=body.hidden,
-        sharding=Sharding.GROUPS,
-        kv_heads=mamba.groups,
-        quantized=True,
-        follows=True,
-    )
-    inner = linear("mixer.in_proj", mamba.inner, body.hidden, Sharding.COLUMN)
-    heads = replace(inner, name="mixer.in_proj.dt", rows=mamba.heads, follows=True)
-    conv = _conv(mamba)
-    bias = body.config.flag("use_conv_bias", default=True)
-    per_head = Tensor(name="mixer.D", rows=mamba.heads, sharding=Sharding.COLUMN)
-    tensors = (
-        *norm,
-        inner,
-        replace(inner, name="mixer.in_proj.x", follows=True),
-        in_groups,
-        replace(in_groups, name="mixer.in_proj.C"),
-        heads,
-        *conv,
-        *((replace(tensor, name=f"{tensor.name}.bias", columns=1) for tensor in conv) if bias else ()),
-        replace(per_head, name="mixer.A", element_bytes=FLOAT32_BYTES),
-        per_head,
-        replace(per_head, name="mixer.dt_bias"),
-        Tensor(name="mixer.norm", rows=mamba.inner, sharding=Sharding.COLUMN),
-        linear("mixer.out_proj", body.hidden, mamba.inner, Sharding.ROW),
-    )
-    return Layer(cache=_state(mamba), tensors=tensors, attentions=0, buffers=conv)
-
-
-def _state(mamba: _Mamba) -> RecurrentState:
-    return RecurrentState(
-        name="Mamba 2",
-        conv_channels=mamba.inner,
-        conv_rows=mamba.kernel - 1,
-        group_channels=2 * mamba.state,
-        groups=mamba.groups,
-        state_elements=mamba.inner * mamba.state,
-        state_element_bytes=mamba.state_element_bytes,
-        checkpoints=1,
+    return Layer(
+        cache=mamba.cache,
+        tensors=(*norm, *mamba.tensors(body.hidden)),
+        attentions=0,
+        buffers=mamba.conv("mixer"),
     )
 
 
-def _conv(mamba: _Mamba) -> tuple[Tensor, ...]:
-    """The convolution over the inner channels and those of the groups."""
-    groups = Tensor(
-        name="mixer.conv1d.groups",
-        rows=2 * mamba.groups * mamba.state,
-        columns=mamba.kernel,
-        sharding=Sharding.GROUPS,
-        kv_heads=mamba.groups,
-    )
-    return (
-        Tensor(name="mixer.conv1d", rows=mamba.inner, columns=mamba.kernel, sharding=Sharding.COLUMN),
-        groups,
-    )
-
-
-def _mamba(config: Config) -> _Mamba:
+def _mamba(config: Config) -> Mamba2:
     heads = config.integer("mamba_num_heads", maximum=MAX_HEADS)
-    name = config.text("mamba_ssm_cache_dtype", default="float32")
-    if name not in _STATE_DTYPES:
-        raise config.refuse("mamba_ssm_cache_dtype", f"it must be one of {', '.join(_STATE_DTYPES)}")
-    return _Mamba(
+    mixer = Mamba2(
         heads=heads,
         inner=heads * config.integer("mamba_head_dim", maximum=MAX_WIDTH),
         groups=config.integer("n_groups", maximum=heads),
         state=config.integer("ssm_state_size", maximum=MAX_WIDTH),
-        kernel=config.integer("conv_kernel", maximum=_MAX_KERNEL, minimum=2),
-        state_element_bytes=_STATE_DTYPES[name],
+        kernel=read_kernel(config, "conv_kernel"),
+        conv_bias=config.flag("use_conv_bias", default=True),
+        state_element_bytes=read_state_bytes(config, "mamba_ssm_cache_dtype", "float32"),
     )
+    return whole_groups(config, "n_groups", mixer)
 
 
 def _experts(config: Config) -> MixtureOfExperts:
