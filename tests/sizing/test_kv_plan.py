@@ -11,6 +11,7 @@ from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.kv_plan import CacheLayout, cache_layout
 from plimsoll.sizing.layers import (
     CacheKind,
+    ChunkedLocal,
     FullAttention,
     MultiHeadLatent,
     NoCache,
@@ -31,10 +32,11 @@ def layout_of(
     *,
     null_block: bool = True,
     by_concurrency: bool = True,
+    stages: Sequence[tuple[int, int]] | None = None,
 ) -> CacheLayout:
     return cache_layout(
         kinds,
-        stages=[(0, len(kinds))],
+        stages=stages or [(0, len(kinds))],
         tensor_parallel_size=1,
         element_bytes=2,
         block_size=16,
@@ -69,7 +71,23 @@ def test_layers_without_a_cache_cost_nothing() -> None:
 def test_pages_that_cannot_be_brought_to_one_size_are_refused() -> None:
     latent = MultiHeadLatent(kv_lora_rank=512, qk_rope_head_dim=64)
     with pytest.raises(UnsupportedModelError, match="cannot be brought to one size"):
-        layout_of([latent, SLIDING])
+        layout_of([latent, ChunkedLocal(num_kv_heads=8, head_size=128, chunk=8192)])
+
+
+def test_windows_beside_latents_of_no_common_size_are_kept_in_full() -> None:
+    latent = MultiHeadLatent(kv_lora_rank=512, qk_rope_head_dim=64)
+    layout = layout_of([latent, SLIDING])
+    assert [group.layers for group in layout.groups] == [(0, 1)]
+    assert layout.need_blocks(131072, 2048) == 131072 // 16
+
+
+def test_a_refusal_names_the_length_of_the_first_stage_that_is_too_small() -> None:
+    layout = layout_of([FULL, FULL, FULL], stages=((0, 1), (1, 3)))
+    first, last = layout.bytes_per_block_by_stage
+    available = (9 * first, 5 * last)
+    assert layout.longest(4096, 2048, available) == 4 * 16
+    assert layout.estimated_length(4096, 2048, available) == 8 * 16
+    assert layout.estimated_length(8 * 16, 2048, available) == 4 * 16
 
 
 def test_full_layers_of_different_width_share_a_group() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_SHOWN: Final = 120
+
 
 class UnsupportedModelError(ValueError):
     """A model that cannot be sized, because one field holds what nobody taught this version to count.
@@ -17,7 +21,13 @@ class UnsupportedModelError(ValueError):
         self.field = field
         self.value = value
         self.way_out = way_out
-        shown = repr(value)
-        if len(shown) > 120:  # noqa: PLR2004 - a config may hold a megabyte in one field
-            shown = shown[:117] + "..."
-        super().__init__(f"config.json: {field} is {shown}: {problem}; {way_out}.")
+        super().__init__(f"config.json: {field} is {_shown(value)}: {problem}; {way_out}.")
+
+
+def _shown(value: object) -> str:
+    """The value in at most `_SHOWN` characters: a config may hold a megabyte in one field, or be nested without end."""
+    try:
+        shown = repr(value[:_SHOWN]) if isinstance(value, (list, tuple)) else repr(value)
+    except RecursionError:
+        return "nested too deeply"
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."

@@ -7,6 +7,7 @@ from math import lcm
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.errors import UnsupportedModelError
+from plimsoll.sizing.kv_packed import is_packed, packed_buckets
 from plimsoll.sizing.layers import (
     ChunkedLocal,
     FullAttention,
@@ -96,6 +97,11 @@ def grouped(specs: Sequence[Spec]) -> tuple[CacheGroup, ...]:
         return ()
     if len({(spec.kind, spec.page_bytes) for spec in specs}) == 1 or _grow_alike(specs):
         return (_group(specs),)
+    if is_packed(specs):
+        return tuple(_group(bucket) for bucket in packed_buckets(specs))
+    in_full = _latent_beside_windows(specs)
+    if in_full:
+        return (_group(in_full),)
     buckets: dict[tuple[CacheKind, int], list[Spec]] = {}
     for spec in _one_page_size(specs):
         buckets.setdefault((spec.kind, spec.block_size), []).append(spec)
@@ -128,6 +134,26 @@ def _grow_alike(specs: Sequence[Spec]) -> bool:
     if all(isinstance(kind, ChunkedLocal) for kind in kinds):
         return len({kind.chunk for kind in kinds if isinstance(kind, ChunkedLocal)}) == 1
     return False
+
+
+def _latent_beside_windows(specs: Sequence[Spec]) -> list[Spec]:
+    """Windows kept in full beside MLA whose pages fit no common size; empty where that is not the way out."""
+    kinds = [spec.kind for spec in specs]
+    if not all(
+        isinstance(kind, (FullAttention, MultiHeadLatent, SparseIndexer, SlidingWindow)) for kind in kinds
+    ):
+        return []
+    largest = max(spec.page_bytes for spec in specs)
+    latent = [spec for spec in specs if isinstance(spec.kind, (MultiHeadLatent, SparseIndexer))]
+    if all(largest % spec.page_bytes == 0 for spec in latent):
+        return []
+    return [replace(spec, kind=_in_full(spec.kind)) for spec in specs]
+
+
+def _in_full(kind: CacheKind) -> CacheKind:
+    if not isinstance(kind, SlidingWindow):
+        return kind
+    return FullAttention(num_kv_heads=kind.num_kv_heads, head_size=kind.head_size, pair_bytes=kind.pair_bytes)
 
 
 def _one_page_size(specs: Sequence[Spec]) -> list[Spec]:

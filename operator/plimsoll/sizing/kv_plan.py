@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from plimsoll.sizing.kv_groups import CacheGroup, Spec, aligned_block_size, grouped
-from plimsoll.sizing.layers import NoCache, RecurrentState
+from plimsoll.sizing.layers import (
+    ChunkedLocal,
+    CrossAttention,
+    FullAttention,
+    NoCache,
+    PackedCache,
+    RecurrentState,
+    SlidingWindow,
+    kv_heads_per_rank,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,26 +57,46 @@ class CacheLayout:
             for group in self.groups
         )
 
-    def need_bytes(self, max_model_len: int, max_in_flight_tokens: int, stage: int) -> int:
-        """Bytes that a stage must have for one request of that length to be admitted."""
-        blocks = self.need_blocks(max_model_len, max_in_flight_tokens) + (1 if self.reserve_null_block else 0)
-        return blocks * self.bytes_per_block_by_stage[stage]
+    def need_bytes(self, max_model_len: int, max_in_flight_tokens: int, stage: int, requests: int = 1) -> int:
+        """Bytes that a stage must have for one request of that length to be admitted, or for several at once."""
+        blocks = self.need_blocks(max_model_len, max_in_flight_tokens) * requests
+        return (blocks + (1 if self.reserve_null_block else 0)) * self.bytes_per_block_by_stage[stage]
 
-    def fits(self, max_model_len: int, max_in_flight_tokens: int, available_bytes: Sequence[int]) -> bool:
-        """Whether vLLM starts with this length; one value of available bytes per stage."""
+    def fits(
+        self, max_model_len: int, max_in_flight_tokens: int, available_bytes: Sequence[int], requests: int = 1
+    ) -> bool:
+        """Whether vLLM starts with this length and holds so many requests; one value of available bytes per stage."""
         return all(
-            max(per_block, self.need_bytes(max_model_len, max_in_flight_tokens, stage)) <= available
-            for stage, (per_block, available) in enumerate(
-                zip(self.bytes_per_block_by_stage, available_bytes, strict=True)
-            )
+            self._fits_stage(max_model_len, max_in_flight_tokens, available, stage, requests)
+            for stage, available in enumerate(available_bytes)
         )
+
+    def _fits_stage(
+        self, max_model_len: int, max_in_flight_tokens: int, available: int, stage: int, requests: int = 1
+    ) -> bool:
+        need = self.need_bytes(max_model_len, max_in_flight_tokens, stage, requests)
+        return max(self.bytes_per_block_by_stage[stage], need) <= available
 
     def longest(self, limit: int, max_in_flight_tokens: int, available_bytes: Sequence[int]) -> int:
         """The longest context up to `limit` that fits, 0 if none does."""
+        stages = range(len(available_bytes))
+        return min(
+            self._longest(limit, max_in_flight_tokens, available_bytes[stage], stage) for stage in stages
+        )
+
+    def estimated_length(self, limit: int, max_in_flight_tokens: int, available_bytes: Sequence[int]) -> int:
+        """The length that vLLM's refusal of `limit` names: of the first stage that is too small, not of all."""
+        lengths = (
+            self._longest(limit, max_in_flight_tokens, available_bytes[stage], stage)
+            for stage in range(len(available_bytes))
+        )
+        return next((length for length in lengths if length < limit), limit)
+
+    def _longest(self, limit: int, max_in_flight_tokens: int, available: int, stage: int) -> int:
         low, high = 0, limit
         while low < high:
             middle = (low + high + 1) // 2
-            if self.fits(middle, max_in_flight_tokens, available_bytes):
+            if self._fits_stage(middle, max_in_flight_tokens, available, stage):
                 low = middle
             else:
                 high = middle - 1
@@ -166,11 +195,14 @@ def _specs(
     tensor_parallel_size: int,
     element_bytes: int,
 ) -> list[Spec]:
-    """Each cache with the page that its layer would have alone."""
+    """Each cache with the page that its layer would have alone; caches that are alike on a rank are one kind."""
+    on_rank = {kind: _on_rank(kind, tensor_parallel_size) for kind in {kind for _, kind in members}}
     return [
-        Spec(
+        Spec(layer=layer, kind=kind, block_size=kind.tokens, page_bytes=kind.page_bytes)
+        if isinstance(kind, PackedCache)
+        else Spec(
             layer=layer,
-            kind=kind,
+            kind=on_rank[kind],
             block_size=block_size,
             page_bytes=state_page
             if isinstance(kind, RecurrentState)
@@ -178,3 +210,12 @@ def _specs(
         )
         for layer, kind in members
     ]
+
+
+def _on_rank(kind: CacheKind, tensor_parallel_size: int) -> CacheKind:
+    """With the KV heads that one rank stores: vLLM compares caches by those."""
+    match kind:
+        case FullAttention() | SlidingWindow() | ChunkedLocal() | CrossAttention():
+            return replace(kind, num_kv_heads=kv_heads_per_rank(kind.num_kv_heads, tensor_parallel_size))
+        case _:
+            return kind
