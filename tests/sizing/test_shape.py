@@ -41,6 +41,7 @@ def test_shapes_of_the_catalogue_account_for_its_files(model_id: str) -> None:
     assert disagreement(shape, known) is None
     if shape.unloaded is None:
         total = sum(file.size_bytes for file in weight_files(known.files))
+        total -= sum(known.unloaded_bytes.values())
         assert stored_bytes(shape, 4 if shape.dtype == "float32" else 2) == pytest.approx(total, rel=3e-4)
 
 
@@ -109,6 +110,21 @@ def test_the_length_follows_the_rope_type(scaling: dict[str, Any] | None, length
     assert length == shape.max_model_len
 
 
+@pytest.mark.parametrize(("kind", "rows"), [("linear", 4 * 32768), ("dynamic", 32768)])
+def test_a_linear_table_is_longer_and_a_dynamic_one_is_not(kind: str, rows: int) -> None:
+    scaling = {"rope_type": kind, "factor": 4.0}
+    shape = shape_from_facts(facts({**config_of(MISTRAL), "rope_scaling": scaling}))
+    assert shape.rope is not None
+    assert rows == shape.rope.positions
+
+
+def test_where_nobody_says_a_length_long_rope_gets_that_of_its_short_factors() -> None:
+    shape = shape_from_facts(facts(config_of("microsoft/Phi-3-mini-128k-instruct")))
+    assert shape.unset_max_model_len == 4096
+    plain = shape_from_facts(facts(config_of(MISTRAL)))
+    assert plain.unset_max_model_len == plain.max_model_len
+
+
 REFUSALS = [
     ("heads-zero", MISTRAL, {"num_attention_heads": 0}, "num_attention_heads", "between 1"),
     ("heads-negative", MISTRAL, {"num_attention_heads": -32}, "num_attention_heads", "between 1"),
@@ -122,8 +138,8 @@ REFUSALS = [
     ("layers-huge", MISTRAL, {"num_hidden_layers": 2**21}, "num_hidden_layers", "between 1"),
     ("hidden-odd", MISTRAL, {"hidden_size": 4097}, "num_attention_heads", "divide hidden_size"),
     ("kv-heads", MISTRAL, {"num_key_value_heads": 5}, "num_key_value_heads", "divide num_attention_heads"),
-    ("architecture", MISTRAL, {"architectures": ["MambaForCausalLM"]}, "architectures", "MambaForCausalLM"),
-    ("llama-4", MISTRAL, {"architectures": ["Llama4ForConditionalGeneration"]}, "architectures", "Llama4"),
+    ("architecture", MISTRAL, {"architectures": ["RwkvForCausalLM"]}, "architectures", "RwkvForCausalLM"),
+    ("llama-4", MISTRAL, {"architectures": ["Llama4ForConditionalGeneration"]}, "model_type", "llama4"),
     ("no-architecture", MISTRAL, {"architectures": []}, "architectures", "one architecture"),
     ("model-type", MISTRAL, {"model_type": "mamba"}, "model_type", "mistral"),
     ("vision", MISTRAL, {"vision_config": {"a": 1}}, "vision_config", "beside the text"),
@@ -155,11 +171,37 @@ REFUSALS = [
     ),
     ("gguf", MISTRAL, {"quantization_config": {"quant_method": "gguf"}}, "quant_method", "plugin"),
     (
-        "bitsandbytes",
+        "bitsandbytes-8-bit",
         MISTRAL,
-        {"quantization_config": {"quant_method": "bitsandbytes"}},
-        "quant_method",
-        "0.28",
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+        "load_in_4bit",
+        "4 bit builds",
+    ),
+    (
+        "bitsandbytes-type",
+        MISTRAL,
+        {
+            "quantization_config": {
+                "quant_method": "bitsandbytes",
+                "load_in_4bit": True,
+                "bnb_4bit_quant_type": "af4",
+            }
+        },
+        "bnb_4bit_quant_type",
+        "nf4 or fp4",
+    ),
+    (
+        "bitsandbytes-storage",
+        MISTRAL,
+        {
+            "quantization_config": {
+                "quant_method": "bitsandbytes",
+                "load_in_4bit": True,
+                "bnb_4bit_quant_storage": "bfloat16",
+            }
+        },
+        "bnb_4bit_quant_storage",
+        "uint8 only",
     ),
     ("no-method", MISTRAL, {"quantization_config": {"bits": 4}}, "quant_method", "must be a string"),
     ("quantization-list", MISTRAL, {"quantization_config": ["fp8"]}, "quantization_config", "an object"),
@@ -194,7 +236,13 @@ REFUSALS = [
     ("sparse", DEEPSEEK, {"index_topk": 2048}, "index_topk", "sparse attention"),
     ("groups", DEEPSEEK, {"n_group": None}, "n_group", "grouped experts"),
     ("experts", DEEPSEEK, {"num_experts_per_tok": 10**6}, "num_experts_per_tok", "between 1 and 256"),
-    ("expert-format", DEEPSEEK, {"quantization_config": {"quant_method": "fp8"}}, "quant_method", "experts"),
+    (
+        "expert-format",
+        DEEPSEEK,
+        {"quantization_config": {"quant_method": "mxfp4"}},
+        "quant_method",
+        "experts",
+    ),
     ("opt-bias", "facebook/opt-125m", {"enable_bias": False}, "enable_bias", "variant"),
 ]
 

@@ -79,6 +79,10 @@ EXPERTS = {f"mlp.experts.{name}_proj" for name in ("gate", "up", "down")}
         ),
         pytest.param(TENSORS | {"ignore": ["re:.*self_attn.*"]}, MLP, MLP, id="expression"),
         pytest.param(
+            TENSORS | {"ignore": [r"re:.*mlp\.(gate|up|down)_proj$"]}, ALL - MLP, ALL - MLP, id="alternatives"
+        ),
+        pytest.param(TENSORS | {"ignore": [r"re:.*(?:mlp|self_attn)\..*"]}, set(), set(), id="no-capture"),
+        pytest.param(
             TENSORS | {"ignore": ["re:.*layers\\.0\\..*"]}, set(), ALL, id="expression-with-escaped-dots"
         ),
         pytest.param(TENSORS | {"ignore": ["re:.*down_proj$"]}, ALL - {"mlp.down_proj"}, None, id="end"),
@@ -104,6 +108,8 @@ def test_experts_are_one_module() -> None:
         pytest.param(TENSORS | {"ignore": ["re:(a+)+$"]}, "not understood", id="nested-repeats"),
         pytest.param(TENSORS | {"ignore": ["re:model.layers.[0-9]+"]}, "not understood", id="classes"),
         pytest.param(TENSORS | {"ignore": ["re:" + ".*a" * 200]}, "not understood", id="too-long"),
+        pytest.param(TENSORS | {"ignore": ["re:(up|down)*x"]}, "not understood", id="repeated-words"),
+        pytest.param(TENSORS | {"ignore": ["re:" + "(a|b)" * 50]}, "so many alternatives", id="alternatives"),
         pytest.param(FP8 | {"ignored_layers": ["re:.*down_proj"]}, "not understood", id="fp8-has-none"),
         pytest.param(
             MODELOPT | {"ignore": ["model.layers.[01].mlp"]}, "not understood", id="other-wildcards"

@@ -1,6 +1,6 @@
 """What vLLM 0.33.0's own planning code answers, met to the integer.
 
-The vectors in data/vllm_plans.json were written from runs of vLLM's configuration, model classes and KV planner
+The vectors in data/vllm_plans*.json were written from runs of vLLM's configuration, model classes and KV planner
 without a GPU: for a config, a card and a split they say weights and buffers per rank, blocks and capacity.
 """
 
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 VERSION = parse_version("0.33.0")
 CARDS = {"h100-80": "H100", "a100-80": "A100-80GB", "h200": "H200", "b200": "B200"}
-VECTORS: list[dict[str, Any]] = json.loads(
-    Path(__file__).with_name("data").joinpath("vllm_plans.json").read_text()
-)
+VECTORS: list[dict[str, Any]] = [
+    vector
+    for path in sorted(Path(__file__).with_name("data").glob("vllm_plans*.json"))
+    for vector in json.loads(path.read_text())
+]
 CASES = [
     pytest.param(
         vector,
@@ -70,7 +72,7 @@ class Built:
             VERSION,
             card,
             serving,
-            max_model_len=self.shape.max_model_len,
+            max_model_len=self.shape.unset_max_model_len,
             pipeline_parallel_size=plan["pp"],
             least_batched_tokens=self.shape.least_batched_tokens,
         )
@@ -105,14 +107,14 @@ def test_weights_and_buffers_of_each_rank_equal_vllms(vector: dict[str, Any], pl
 def test_batch_limits_and_length_equal_vllms(vector: dict[str, Any], plan: dict[str, Any]) -> None:
     built = Built(vector, plan)
     limits = built.limits
-    assert vector["max_model_len"] == built.shape.max_model_len
+    assert vector["max_model_len"] == built.shape.unset_max_model_len
     assert plan["batch"] == [limits.max_num_batched_tokens, limits.max_num_seqs, limits.in_flight_tokens]
 
 
 @pytest.mark.parametrize(("vector", "plan"), CASES)
 def test_kv_plan_equals_vllms(vector: dict[str, Any], plan: dict[str, Any]) -> None:
     built = Built(vector, plan)
-    layout, length, in_flight = built.layout, built.shape.max_model_len, built.limits.in_flight_tokens
+    layout, length, in_flight = built.layout, built.shape.unset_max_model_len, built.limits.in_flight_tokens
     assert plan["block"] == [layout.block_size, layout.bytes_per_block]
     assert plan["need"] == layout.need_blocks(length, in_flight)
     capacity = layout.capacity(length, in_flight, built.available)
@@ -129,7 +131,7 @@ def test_kv_plan_equals_vllms(vector: dict[str, Any], plan: dict[str, Any]) -> N
 def test_longest_context_equals_vllms(vector: dict[str, Any], plan: dict[str, Any]) -> None:
     built = Built(vector, plan)
     in_flight = built.limits.in_flight_tokens
-    longest = built.layout.longest(built.shape.max_model_len, in_flight, built.available)
+    longest = built.layout.longest(built.shape.unset_max_model_len, in_flight, built.available)
     tokens = built.layout.capacity(longest, in_flight, built.available).tokens
     assert plan["longest"] == [longest, tokens]
 

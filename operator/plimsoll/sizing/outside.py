@@ -54,11 +54,11 @@ def needs_expert_support(config: Config, weights: WeightFormat | None, *, model_
     if model_type == _MXFP4_MODEL:
         unchecked = weights not in (None, WeightFormat.MXFP4)
     else:
-        unchecked = weights in (WeightFormat.PACKED, WeightFormat.FP8_TENSOR, WeightFormat.MXFP4)
+        unchecked = weights in (WeightFormat.MXFP4, WeightFormat.NF4)
     if unchecked:
         section = config.section("quantization_config") or config
         raise section.refuse(
             "quant_method",
             f"experts with {weights} are not ones that can be sized",
-            "use an fp8 block, AWQ, GPTQ or NVFP4 build",
+            "use an fp8, AWQ, GPTQ, NVFP4 or packed 4 bit build",
         )

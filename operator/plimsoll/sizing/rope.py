@@ -23,6 +23,7 @@ class Rope:
         max_model_len: the longest context that it is made for.
         long_factors_from: for LongRoPE, the length above which vLLM uses the long factors for every request.
         element_bytes: of a table with a dtype of its own; None is the model's dtype.
+        unset_len: the context that the engine takes where nobody says one, if it is not the longest.
     """
 
     positions: int
@@ -30,6 +31,7 @@ class Rope:
     max_model_len: int
     long_factors_from: int | None = None
     element_bytes: int | None = None
+    unset_len: int | None = None
 
     def table_bytes(self, element_bytes: int) -> int:
         """Bytes of the table, kept whole on every rank."""
@@ -63,7 +65,10 @@ def rope_from_config(config: Config, *, rotary_dim: int, max_position_embeddings
     factor = section.number("factor", default=1.0, minimum=1.0, maximum=MAX_ROPE_FACTOR)
     if kind in _MULTIPLIED:
         length = int(max_position_embeddings * factor)
-        return Rope(positions=length, rotary_dim=rotary_dim, max_model_len=length)
+        rows = (
+            length if kind == "linear" else max_position_embeddings
+        )  # a dynamic table is rebased, not longer
+        return Rope(positions=rows, rotary_dim=rotary_dim, max_model_len=length)
     original = section.integer(
         "original_max_position_embeddings", maximum=MAX_TOKENS, default=max_position_embeddings
     )
@@ -81,6 +86,7 @@ def _long_rope(config: Config, section: Config, rotary_dim: int, max_position_em
         rotary_dim=rotary_dim,
         max_model_len=max_position_embeddings,
         long_factors_from=original,
+        unset_len=original if holder is config else None,
     )
 
 

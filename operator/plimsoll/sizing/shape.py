@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.checked import Config
+from plimsoll.sizing.encoders import encoder_of
 from plimsoll.sizing.errors import UnsupportedModelError
-from plimsoll.sizing.families import deepseek, delta, dense, falcon, mixture, nemotron, opt, vision
+from plimsoll.sizing.families import (
+    deepseek,
+    deepseek_v4,
+    dense,
+    falcon,
+    further,
+    hybrids,
+    mixture,
+    opt,
+    vision,
+)
 from plimsoll.sizing.model import ModelShape
-from plimsoll.sizing.skips import skip_modules
+from plimsoll.sizing.skips import one_for_equals, skip_modules
 
 if TYPE_CHECKING:
     from plimsoll.sizing.facts import ModelFacts
@@ -18,20 +30,23 @@ if TYPE_CHECKING:
 _FAMILIES: Final[dict[str, tuple[Builder, tuple[str, ...]]]] = {
     **{name: (dense.build, types) for name, types in dense.FAMILY.items()},
     **mixture.FAMILIES,
-    **delta.FAMILIES,
-    **nemotron.FAMILIES,
+    **hybrids.DECODERS,
     **falcon.FAMILIES,
     **vision.FAMILIES,
     **deepseek.FAMILIES,
+    **deepseek_v4.FAMILIES,
     **opt.FAMILIES,
+    **further.DECODERS,
+    **further.WITH_ENCODERS,
 }
 __all__ = ["SUPPORTED_ARCHITECTURES", "ModelShape", "shape_from_facts"]
 
 SUPPORTED_ARCHITECTURES: Final = tuple(_FAMILIES)
 _WAY_OUT: Final = (
-    "what can be sized is Llama 2 and 3, Mistral, Mixtral, Qwen 1.5 to 3.6 with and without vision, Phi 3, Gemma 1 to 4, "
-    "Granite 3, gpt-oss, DeepSeek V2 to V3.2, Kimi K2, GLM 4.5 to 5, MiniMax M2, Nemotron-H, Falcon, InternVL, "
-    "Mistral Small 3 and OPT"
+    "what can be sized is Llama, Mistral, Mixtral, Qwen, Phi, Gemma, Granite, gpt-oss, DeepSeek, Kimi, GLM, MiniMax M2, "
+    "Nemotron, Falcon, Cohere, OLMo, EXAONE, ERNIE 4.5, Hunyuan, Ling, InternLM, MiniCPM, StarCoder 2, GPT-2, GPT-NeoX, "
+    "BLOOM, OPT, hybrids such as Jamba, Zamba 2 and LFM2, and encoders with decoders such as LLaVA, InternVL, Qwen-Omni "
+    "and Whisper"
 )
 _SECTIONS: Final = ("text_config", "vision_config", "audio_config", "llm_config", "thinker_config")
 
@@ -44,9 +59,20 @@ def shape_from_facts(facts: ModelFacts) -> ModelShape:
     """
     config = Config(facts.config)
     builder, architecture, model_type = _family(config)
-    if architecture not in vision.FAMILIES:
+    if architecture not in vision.FAMILIES and architecture not in further.WITH_ENCODERS:
         _only_text(config)
-    return skip_modules(builder(config, architecture, model_type))
+    shape = skip_modules(builder(config, architecture, model_type))
+    shape = replace(shape, layers=one_for_equals(shape.layers))
+    return _with_encoder(shape, config) if shape.tower else shape
+
+
+def _with_encoder(shape: ModelShape, config: Config) -> ModelShape:
+    """What the encoder works on while the engine profiles; where it is not known, the warning stays."""
+    encoder = encoder_of(config)
+    if encoder is None:
+        return shape
+    warnings = tuple(warning for warning in shape.warnings if warning != vision.ENCODER_WARNING)
+    return replace(shape, encoder=encoder, warnings=warnings)
 
 
 def _only_text(config: Config) -> None:
@@ -63,6 +89,13 @@ def _family(config: Config) -> tuple[Builder, str, str]:
     if len(names) != 1:
         raise config.refuse("architectures", "it must name one architecture", _WAY_OUT)
     (architecture,) = names
+    if architecture in hybrids.DROPPED:
+        raise UnsupportedModelError(
+            "architectures",
+            architecture,
+            f"vLLM has no class for it after {hybrids.DROPPED[architecture]}",
+            _WAY_OUT,
+        )
     if architecture not in _FAMILIES:
         raise UnsupportedModelError(
             "architectures", architecture, "this architecture is not one that can be sized", _WAY_OUT

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.errors import UnsupportedModelError
-from plimsoll.sizing.tensors import Sharding
+from plimsoll.sizing.tensors import Sharding, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,8 +24,11 @@ _NEVER_QUANTIZED: Final = ("lm_head", "model.embed_tokens", "re:.*lm_head")
 _TEXT_PREFIXES: Final = ("model.language_model.model.", "model.language_model.", "language_model.model.")
 _TOWER_WORDS: Final = ("visual", "vision", "vit", "audio", "embed_vision", "multi_modal_projector", "mlp1")
 _BY_SUBSTRING: Final = ("awq", "modelopt")
+_BY_COMPONENT: Final = "bitsandbytes"  # bitsandbytes.py (is_layer_skipped_bnb) in 0.27
 _MAX_ENTRIES: Final = 2**16
 _MAX_PATTERN: Final = 256
+_MAX_ALTERNATIVES: Final = 64
+_GROUP: Final = re.compile(r"\((?:\?:)?([A-Za-z0-9_]+(?:\|[A-Za-z0-9_]+)*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,23 @@ def skip_modules(shape: ModelShape) -> ModelShape:
     if quantization.modules:
         return _mixed(shape, quantization.modules)
     skips = _Skips(quantization.method, entries)
-    return replace(shape, layers=tuple(skips.apply(index, layer) for index, layer in enumerate(shape.layers)))
+    return replace(
+        shape,
+        layers=tuple(skips.apply(index, layer) for index, layer in enumerate(shape.layers)),
+        every_stage=tuple(map(skips.outside, shape.every_stage)),
+    )
+
+
+def one_for_equals(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Equal layers as one object: what is reckoned for one is not reckoned again."""
+    kinds: list[Layer] = []
+    result = []
+    for layer in layers:
+        kind = next((known for known in kinds if known is layer or known == layer), None)
+        if kind is None:
+            kinds.append(layer)
+        result.append(kind or layer)
+    return tuple(result)
 
 
 def _refusal(value: object, problem: str) -> UnsupportedModelError:
@@ -150,7 +170,7 @@ class _Skips:
 
     def _add(self, entry: str) -> None:
         if self.method == "compressed-tensors" and entry.startswith("re:"):
-            self.anywhere.append(_regular_expression(entry.removeprefix("re:")))
+            self.anywhere.extend(map(_regular_expression, _alternatives(entry.removeprefix("re:"))))
         elif self.method == "gptq":
             self.anywhere.append(_regular_expression(entry))
         elif entry.startswith("re:"):
@@ -190,11 +210,19 @@ class _Skips:
             kept.append(replace(tensor, quantized=False) if skipped else tensor)
         return layer if tuple(kept) == layer.tensors else replace(layer, tensors=tuple(kept))
 
+    def outside(self, tensor: Tensor) -> Tensor:
+        """A projection beside the layers, in 16 bits if it is skipped."""
+        if not tensor.quantized or not self._means(f"model.{tensor.name}", self.anywhere, expert=False):
+            return tensor
+        return replace(tensor, quantized=False)
+
     def _means(self, name: str, patterns: Iterable[_Entry], *, expert: bool) -> bool:
         if expert:  # the engine asks for the module that holds all experts
             name = name.rpartition(".")[0]
         parts = name.split(".")
         whole = any(".".join(parts[:end]) in self.exact for end in range(1, len(parts) + 1))
+        if self.method == _BY_COMPONENT:
+            whole = whole or not self.exact.isdisjoint(parts)
         return whole or any(pattern.matches(name) for pattern in patterns)
 
 
@@ -217,6 +245,28 @@ def _wildcard(entry: str) -> _Entry:
     return _Entry(
         tuple(piece for piece in pieces if piece), open_start=not pieces[0], open_end=not pieces[-1]
     )
+
+
+def _alternatives(text: str) -> tuple[str, ...]:
+    """A regular expression with groups of plain words, `(gate|up)`, as one without them for each choice.
+
+    Raises:
+        UnsupportedModelError: too many choices.
+    """
+    if len(text) > _MAX_PATTERN:
+        return (text,)  # refused further on, as is a group that repeats
+    made = [""]
+    position = 0
+    for group in _GROUP.finditer(text):
+        escaped = text[: group.start()].endswith("\\")
+        if escaped or text[group.end() : group.end() + 1] in ("*", "+", "?", "{"):
+            return (text,)
+        before = text[position : group.start()]
+        made = [f"{start}{before}{word}" for start in made for word in group[1].split("|")]
+        position = group.end()
+        if len(made) > _MAX_ALTERNATIVES:
+            raise _refusal(text, "so many alternatives in one pattern are not read")
+    return tuple(start + text[position:] for start in made)
 
 
 def _regular_expression(text: str) -> _Entry:

@@ -18,6 +18,8 @@ _FLOAT32_BYTES: Final = 4
 _POSITION_BYTES: Final = 8  # of an int64
 _CHANNELS: Final = 3
 _MAX_MERGE: Final = 64
+_CLIPPED: Final = 7  # linear layers of a Gemma 4 encoder's layer
+CLIP_VALUES: Final = 4  # least and largest of what goes in and out
 _MAX_PATCH: Final = 1024
 
 
@@ -151,13 +153,13 @@ def siglip_tower(vision: Config, text_width: int) -> Tower:
     width = vision.integer("hidden_size", maximum=MAX_WIDTH)
     depth = vision.integer("num_hidden_layers", maximum=MAX_LAYERS)
     wide = vision.integer("intermediate_size", maximum=MAX_WIDTH)
-    patches = _grid(vision) ** 2
+    patches = grid(vision) ** 2
     tensors = (
-        _square_patches(vision, width),
+        square_patches(vision, width),
         whole("embeddings.patch_embedding.bias", width),
         whole("embeddings.position_embedding", patches, width),
         whole("encoder.norms", 4 * width, copies=depth),
-        *_heads(vision, width, depth, bias=True),
+        *split_heads(vision, width, depth, bias=True),
         *row("encoder.self_attn.out_proj", width, width, copies=depth),
         *column("encoder.mlp.fc1", wide, width, copies=depth),
         *row("encoder.mlp.fc2", width, wide, copies=depth),
@@ -168,27 +170,35 @@ def siglip_tower(vision: Config, text_width: int) -> Tower:
     return Tower(tensors=tensors, buffer_bytes=patches * _POSITION_BYTES)
 
 
-def pixtral_tower(vision: Config, text_width: int, *, merge: int, bias: bool) -> Tower:
-    """Pixtral with rotary positions, and Mistral 3's merger and projection behind it."""
+def pixtral_layers(vision: Config, depth: int) -> Tower:
+    """Pixtral with rotary positions."""
     width = vision.integer("hidden_size", maximum=MAX_WIDTH)
-    depth = vision.integer("num_hidden_layers", maximum=MAX_LAYERS)
     wide = vision.integer("intermediate_size", maximum=MAX_WIDTH)
     heads = vision.integer("num_attention_heads", maximum=MAX_HEADS)
     tensors = (
-        _square_patches(vision, width),
+        square_patches(vision, width),
         whole("ln_pre", width),
         whole("transformer.norms", 2 * width, copies=depth),
-        *_heads(vision, width, depth, bias=False),
+        *split_heads(vision, width, depth, bias=False),
         *row("transformer.attention.o_proj", width, width, bias=False, copies=depth),
         *column("transformer.feed_forward.gate_proj", wide, width, bias=False, copies=depth),
         *column("transformer.feed_forward.up_proj", wide, width, bias=False, copies=depth),
         *row("transformer.feed_forward.down_proj", width, wide, bias=False, copies=depth),
+    )
+    return Tower(tensors=tensors, buffer_bytes=frequency_bytes(width // heads // 2))
+
+
+def pixtral_tower(vision: Config, text_width: int, *, merge: int, bias: bool) -> Tower:
+    """Pixtral, and Mistral 3's merger and projection behind it."""
+    layers = pixtral_layers(vision, vision.integer("num_hidden_layers", maximum=MAX_LAYERS))
+    width = vision.integer("hidden_size", maximum=MAX_WIDTH)
+    projection = (
         whole("multi_modal_projector.norm", width),
         whole("multi_modal_projector.patch_merger", width, width * merge**2),
         *column("multi_modal_projector.linear_1", text_width, width, bias=bias),
         *row("multi_modal_projector.linear_2", text_width, text_width, bias=bias),
     )
-    return Tower(tensors=tensors, buffer_bytes=_frequency_bytes(width // heads // 2))
+    return replace(layers, tensors=(*layers.tensors, *projection))
 
 
 def gemma4_tower(vision: Config, text_width: int) -> Tower:
@@ -200,8 +210,7 @@ def gemma4_tower(vision: Config, text_width: int) -> Tower:
     kept = vision.integer("num_key_value_heads", maximum=MAX_HEADS, default=heads)
     size = vision.integer("head_dim", maximum=MAX_WIDTH)
     patch = vision.integer("patch_size", maximum=_MAX_PATCH)
-    if vision.flag("use_clipped_linears", default=False):
-        raise vision.refuse("use_clipped_linears", "such an encoder is not one that can be sized")
+    clipped = depth * _CLIPPED if vision.flag("use_clipped_linears", default=False) else 0
     positions = vision.integer("position_embedding_size", maximum=MAX_WIDTH)
     tensors = (
         whole("patch_embedder.input_proj", width, _CHANNELS * patch * patch),
@@ -213,7 +222,8 @@ def gemma4_tower(vision: Config, text_width: int) -> Tower:
         whole("embed_vision.embedding_projection", text_width, width),
     )
     standard = 2 * width * _ELEMENT_BYTES if vision.flag("standardize", default=False) else 0
-    return Tower(tensors=tensors, buffer_bytes=standard + _frequency_bytes(size // 4))
+    clips = clipped * CLIP_VALUES * _ELEMENT_BYTES
+    return Tower(tensors=tensors, buffer_bytes=standard + clips + frequency_bytes(size // 4))
 
 
 def intern_tower(vision: Config, text_width: int) -> Tower:
@@ -225,9 +235,9 @@ def intern_tower(vision: Config, text_width: int) -> Tower:
     norm = 1 if vision.text("norm_type", default="rms_norm") == "rms_norm" else 2
     tensors = (
         whole("embeddings.class_embedding", width),
-        _square_patches(vision, width),
+        square_patches(vision, width),
         whole("embeddings.patch_embedding.bias", width),
-        whole("embeddings.position_embedding", _grid(vision) ** 2 + 1, width),
+        whole("embeddings.position_embedding", grid(vision) ** 2 + 1, width),
         whole("encoder.norms", (2 * norm + 2) * width, copies=depth),
         *_intern_attention(vision, width, depth),
         *column("encoder.mlp.fc1", wide, width, copies=depth),
@@ -264,7 +274,8 @@ def _intern_attention(vision: Config, width: int, depth: int) -> tuple[Tensor, .
     return tuple(tensors)
 
 
-def _heads(vision: Config, width: int, depth: int, *, bias: bool) -> tuple[Tensor, ...]:
+def split_heads(vision: Config, width: int, depth: int, *, bias: bool) -> tuple[Tensor, ...]:
+    """Query, key and value of each layer, split over the ranks by whole heads."""
     heads = vision.integer("num_attention_heads", maximum=MAX_HEADS)
     if width % heads:
         raise vision.refuse("num_attention_heads", f"it must divide hidden_size, {width}")
@@ -279,17 +290,19 @@ def _heads(vision: Config, width: int, depth: int, *, bias: bool) -> tuple[Tenso
     return (weight, replace(weight, name="self_attn.qkv_proj.bias", columns=1)) if bias else (weight,)
 
 
-def _square_patches(vision: Config, width: int) -> Tensor:
+def square_patches(vision: Config, width: int) -> Tensor:
+    """The convolution that reads one square patch."""
     patch = vision.integer("patch_size", maximum=_MAX_PATCH)
     channels = vision.integer("num_channels", maximum=_MAX_PATCH, default=_CHANNELS)
     return whole("embeddings.patch_embedding", width, channels * patch * patch)
 
 
-def _grid(vision: Config) -> int:
+def grid(vision: Config) -> int:
+    """Patches along one side of an image."""
     side = vision.integer("image_size", maximum=MAX_WIDTH)
     return side // vision.integer("patch_size", maximum=_MAX_PATCH)
 
 
-def _frequency_bytes(count: int) -> int:
+def frequency_bytes(count: int) -> int:
     """Inverse frequencies as the Transformers classes keep them: float32, twice."""
     return 2 * _FLOAT32_BYTES * count

@@ -12,6 +12,7 @@ from plimsoll.sizing.model import Layer, MixtureOfExperts, ModelShape
 from plimsoll.sizing.outside import decoder_dtype, embedding, gated_mlp, needs_expert_support
 from plimsoll.sizing.rope import rope_from_config, rotary_dim_of
 from plimsoll.sizing.tensors import Sharding, Tensor
+from plimsoll.sizing.towers import frequency_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 WAY_OUT: Final = "use the model as its authors published it, or one of another architecture"
 FLOAT32_BYTES: Final = 4
+_TRANSFORMERS_SCALE_BYTES: Final = 6 * 2  # what compressed-tensors adds to attention, all in 16 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,25 @@ def whole_on_every_stage(shape: ModelShape) -> ModelShape:
         last_stage=(),
         every_stage=(*shape.first_stage, *outputs, *shape.last_stage),
     )
+
+
+def as_transformers(shape: ModelShape) -> ModelShape:
+    """A class of Transformers itself: inverse frequencies for each kind of layer, scales in the model's dtype."""
+    if shape.rope is not None:
+        kinds = len({layer.cache for layer in shape.layers})
+        frequencies = kinds * frequency_bytes(shape.rope.rotary_dim // 2)
+        shape = replace(shape, rope=None, buffer_bytes=frequencies)
+    quantization = shape.quantization
+    if quantization is None or quantization.attention_scale_bytes <= _TRANSFORMERS_SCALE_BYTES:
+        return shape
+    return replace(shape, quantization=replace(quantization, attention_scale_bytes=_TRANSFORMERS_SCALE_BYTES))
+
+
+def without_attention_scales(shape: ModelShape) -> ModelShape:
+    """A class that hands no quantization to its attention, which then has no scales for the cache."""
+    if shape.quantization is None:
+        return shape
+    return replace(shape, quantization=replace(shape.quantization, attention_scale_bytes=0))
 
 
 def _rope_warnings(rope: Rope | None) -> tuple[str, ...]:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.checked import Config
 from plimsoll.sizing.families import delta, dense, gemma4, mixture
+from plimsoll.sizing.families.defaults import completed, warning
 from plimsoll.sizing.families.parts import WAY_OUT
+from plimsoll.sizing.image_towers import intern_hf_tower
 from plimsoll.sizing.layers import FullAttention, SlidingWindow
 from plimsoll.sizing.model import AttentionKernels
+from plimsoll.sizing.sound import gemma4_audio_tower
 from plimsoll.sizing.towers import (
+    Tower,
     gemma4_tower,
     intern_tower,
     pixtral_tower,
@@ -23,10 +27,9 @@ from plimsoll.sizing.towers import (
 if TYPE_CHECKING:
     from plimsoll.sizing.families.parts import Builder
     from plimsoll.sizing.model import ModelShape
-    from plimsoll.sizing.towers import Tower
 
 _INHERITED: Final = ("dtype", "torch_dtype", "quantization_config", "compression_config")
-_ENCODER_WARNING: Final = (
+ENCODER_WARNING: Final = (
     "The encoder's weights are counted and its working memory is not: if the engine runs out of memory while it "
     "profiles images, lower gpuMemoryUtilization or limit the images of a prompt."
 )
@@ -47,16 +50,17 @@ def text_config(config: Config, *, tied: bool | None = None) -> Config:
     text = config.section("text_config")
     if text is None:
         raise config.refuse("text_config", "the config of the text must stand there", WAY_OUT)
-    return _with_inherited(config, text, tied=tied)
+    return with_inherited(config, text, tied=tied)
 
 
-def _with_inherited(config: Config, text: Config, *, tied: bool | None = None) -> Config:
-    """What the text says, and the root where it says nothing."""
-    root = {field: config.values.get(field) for field in _INHERITED} | {"tie_word_embeddings": tied}
+def with_inherited(config: Config, text: Config, *, tied: bool | None = None) -> Config:
+    """What the text says, and the root where it says nothing; tied embeddings are the root's to say, if it does."""
+    root = {field: config.values.get(field) for field in _INHERITED}
     missing = {
         key: value for key, value in root.items() if text.values.get(key) is None and value is not None
     }
-    return Config({**text.values, **missing}, text.path)
+    own = text.values if tied is None else {**text.values, "tie_word_embeddings": tied}
+    return Config({**own, **missing}, text.path)
 
 
 def vision_config(config: Config) -> Config:
@@ -81,33 +85,48 @@ def joined(text: ModelShape, tower: Tower, architecture: str, model_type: str) -
         model_type=model_type,
         tower=tower.tensors,
         tower_buffer_bytes=tower.buffer_bytes,
-        warnings=(*text.warnings, _ENCODER_WARNING),
+        warnings=(*text.warnings, ENCODER_WARNING),
     )
 
 
 def qwen2_vl(config: Config, architecture: str, model_type: str) -> ModelShape:
     """Qwen 2 VL and 2.5 VL: the text at the root of the config, or in a part of its own."""
-    text = config if config.values.get("text_config") is None else text_config(config, tied=_root_tie(config))
-    shape = dense.build(text, architecture, "qwen2")
+    text = config if config.values.get("text_config") is None else text_config(config, tied=root_tie(config))
+    shape = qwen2_text(text, architecture)
+    if model_type == "qwen2_vl":
+        return joined(shape, qwen2_tower(vision_config(config)), architecture, model_type)
+    missing: tuple[str, ...] = ()
+    if "vision_config" in config.values:
+        vision = vision_config(config)
+    else:
+        vision, missing = completed(Config({}, "vision_config"), "qwen2_5_vl vision")
+    shape = joined(shape, qwen2_5_tower(vision), architecture, model_type)
+    return replace(shape, warnings=(*shape.warnings, *warning(missing)))
+
+
+def qwen2_text(text: Config, architecture: str) -> ModelShape:
+    """Qwen 2, with positions in three parts where the config has them."""
+    return with_parts(dense.build(text, architecture, "qwen2"), text)
+
+
+def with_parts(shape: ModelShape, text: Config) -> ModelShape:
+    """The same with positions in parts, if the config says so: a longer table."""
     section = text.section("rope_parameters") or text.section("rope_scaling")
-    if shape.rope is not None and section is not None and section.values.get("mrope_section") is not None:
-        rope = replace(shape.rope, positions=shape.rope.positions * _MROPE_POSITIONS)
-        shape = replace(shape, rope=rope)
-    tower = qwen2_tower if model_type == "qwen2_vl" else qwen2_5_tower
-    return joined(shape, tower(vision_config(config)), architecture, model_type)
+    if shape.rope is None or section is None or section.values.get("mrope_section") is None:
+        return shape
+    return replace(shape, rope=replace(shape.rope, positions=shape.rope.positions * _MROPE_POSITIONS))
 
 
-def _root_tie(config: Config) -> bool | None:
-    return (
-        None
-        if "tie_word_embeddings" not in config.values
-        else config.flag("tie_word_embeddings", default=False)
-    )
+def root_tie(config: Config, *, default: bool | None = False) -> bool | None:
+    """What the root says of tied embeddings, or its class where it says nothing; None where that has no say."""
+    if config.values.get("tie_word_embeddings") is None:
+        return default
+    return config.flag("tie_word_embeddings", default=False)
 
 
 def _behind_qwen3(builder: Builder, text_type: str) -> Builder:
     def build(config: Config, architecture: str, model_type: str) -> ModelShape:
-        text = builder(text_config(config, tied=_root_tie(config)), architecture, text_type)
+        text = builder(text_config(config, tied=root_tie(config)), architecture, text_type)
         return joined(text, qwen3_tower(vision_config(config)), architecture, model_type)
 
     return build
@@ -115,7 +134,7 @@ def _behind_qwen3(builder: Builder, text_type: str) -> Builder:
 
 def gemma3(config: Config, architecture: str, model_type: str) -> ModelShape:
     """Gemma 3 behind SigLIP (gemma3_mm.py)."""
-    shape = dense.build(text_config(config, tied=_root_tie(config)), architecture, "gemma3_text")
+    shape = dense.build(text_config(config, tied=root_tie(config, default=True)), architecture, "gemma3_text")
     shape = joined(shape, siglip_tower(vision_config(config), shape.hidden_size), architecture, model_type)
     widest = max(
         cache.head_size
@@ -127,20 +146,26 @@ def gemma3(config: Config, architecture: str, model_type: str) -> ModelShape:
 
 
 def gemma4_mm(config: Config, architecture: str, model_type: str) -> ModelShape:
-    """Gemma 4 behind its encoder of images and videos (gemma4_mm.py)."""
-    if config.values.get("audio_config") is not None:
-        raise config.refuse("audio_config", "an encoder of sound is not one that can be sized", WAY_OUT)
-    shape = gemma4.build(text_config(config, tied=_root_tie(config)), architecture, "gemma4_text")
+    """Gemma 4 behind its encoder of images and videos, and of sound where it has one (gemma4_mm.py)."""
+    shape = gemma4.build(
+        text_config(config, tied=root_tie(config, default=True)), architecture, "gemma4_text"
+    )
     vision = vision_config(config)
-    shape = joined(shape, gemma4_tower(vision, shape.hidden_size), architecture, model_type)
+    tower = gemma4_tower(vision, shape.hidden_size)
+    audio = config.section("audio_config")
+    if audio is not None:
+        hearing = gemma4_audio_tower(audio, shape.hidden_size)
+        tower = Tower(
+            tensors=(*tower.tensors, *hearing.tensors), buffer_bytes=tower.buffer_bytes + hearing.buffer_bytes
+        )
+    shape = joined(shape, tower, architecture, model_type)
     frame = vision.integer("video_seq_length", maximum=_MAX_FRAME, default=70) + _FRAME_MARKS
     return replace(shape, least_batched_tokens=_FRAMES * frame)
 
 
 def mistral3(config: Config, architecture: str, model_type: str) -> ModelShape:
     """Mistral Small 3 behind Pixtral (mistral3.py)."""
-    tied = _root_tie(config)
-    shape = dense.build(text_config(config, tied=True if tied is None else tied), architecture, "mistral")
+    shape = dense.build(text_config(config, tied=root_tie(config, default=True)), architecture, "mistral")
     tower = pixtral_tower(
         vision_config(config),
         shape.hidden_size,
@@ -161,8 +186,20 @@ def internvl(config: Config, architecture: str, model_type: str) -> ModelShape:
         raise text.refuse("model_type", "behind InternViT this text is not one that can be sized", WAY_OUT)
     if config.number("downsample_ratio", default=0.5, minimum=0.0, maximum=1.0) != _HALF:
         raise config.refuse("downsample_ratio", "0.5 is what can be sized", WAY_OUT)
-    shape = dense.build(_with_inherited(config, text), architecture, kind)
+    shape = dense.build(with_inherited(config, text), architecture, kind)
     return joined(shape, intern_tower(vision_config(config), shape.hidden_size), architecture, model_type)
+
+
+def internvl_hf(config: Config, architecture: str, model_type: str) -> ModelShape:
+    """InternVL under Transformers' names (interns1.py)."""
+    text = text_config(config, tied=root_tie(config, default=True))
+    kind = text.text("model_type")
+    if kind not in ("qwen2", "qwen3", "llama"):
+        raise text.refuse("model_type", "behind InternViT this text is not one that can be sized", WAY_OUT)
+    if config.number("downsample_ratio", default=0.5, minimum=0.0, maximum=1.0) != _HALF:
+        raise config.refuse("downsample_ratio", "0.5 is what can be sized", WAY_OUT)
+    shape = dense.build(text, architecture, kind)
+    return joined(shape, intern_hf_tower(vision_config(config), shape.hidden_size), architecture, model_type)
 
 
 FAMILIES: Final[dict[str, tuple[Builder, tuple[str, ...]]]] = {
@@ -176,6 +213,7 @@ FAMILIES: Final[dict[str, tuple[Builder, tuple[str, ...]]]] = {
     "Gemma3ForConditionalGeneration": (gemma3, ("gemma3",)),
     "Gemma4ForConditionalGeneration": (gemma4_mm, ("gemma4",)),
     "Mistral3ForConditionalGeneration": (mistral3, ("mistral3",)),
+    "InternVLForConditionalGeneration": (internvl_hf, ("internvl",)),
     "InternVLChatModel": (internvl, ("internvl_chat",)),
     "Qwen3_5ForConditionalGeneration": (_behind_qwen3(delta.build, "qwen3_5"), ("qwen3_5",)),
     "Qwen3_5MoeForConditionalGeneration": (_behind_qwen3(delta.build, "qwen3_5_moe"), ("qwen3_5_moe",)),
