@@ -9,7 +9,7 @@ import signal
 import socket
 import uuid
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import kopf
 
@@ -133,6 +133,8 @@ async def _watch(controller: Controller, stopped: asyncio.Event, options: Operat
     await kopf.operator(
         registry=watching_registry(controller.saw, options.kubeconfig),
         settings=kopf_settings(),
+        # Else kopf asks for the user's name, and a container's number may have none.
+        identity=cast("Any", "plimsoll-operator"),
         standalone=True,
         clusterwide=options.namespace is None,
         namespaces=[options.namespace] if options.namespace else [],

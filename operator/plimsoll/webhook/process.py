@@ -88,6 +88,8 @@ async def run_webhook(options: WebhookOptions) -> None:
             registry=registry,
             settings=_kopf_settings(server),
             memories=cast("Any", NoMemories()),
+            # Else kopf asks for the user's name, and a container's number may have none.
+            identity=cast("Any", "plimsoll-webhook"),
             standalone=True,
             clusterwide=True,
         )
