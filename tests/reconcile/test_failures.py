@@ -271,3 +271,23 @@ def test_an_unschedulable_pod_is_told_what_would_help(message: str, steps: list[
     assert places == sorted(places)
     assert -1 not in places
     assert "preemption" not in said
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "exit_reason"),
+    [(143, "Error"), (137, "Error"), (0, "Completed")],
+    ids=["TERM", "KILL", "0"],
+)
+def test_a_throttled_engine_is_told_whatever_it_ended_with(exit_code: int, exit_reason: str) -> None:
+    said = "Plimsoll: the CPU was throttled in 8914 of 9011 periods\n"
+
+    failure = judge(said, exit_code, exit_reason)
+
+    assert failure is not None
+    assert failure.reason == "CPUThrottled"
+    assert "throttled in 8914 of 9011 periods" in failure.what
+    assert failure.next_step == "raise resources.server.limits.cpu"
+
+
+def test_a_log_that_quotes_the_words_is_no_throttled_engine() -> None:
+    assert judge('INFO prompt: "Plimsoll: the CPU was throttled in 1 of 1 periods"') is None

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     GPU_IN_USE = "GPUInUse"
     KV_CACHE_TOO_SMALL = "KVCacheTooSmall"
     HOST_OUT_OF_MEMORY = "HostOutOfMemory"
+    CPU_THROTTLED = "CPUThrottled"
     UNSUPPORTED_ARCHITECTURE = "UnsupportedArchitecture"
     UNSUPPORTED_DTYPE = "UnsupportedDtype"
     UNSUPPORTED_QUANTIZATION = "UnsupportedQuantization"
@@ -120,6 +121,7 @@ TERMINAL_REASONS: Final[frozenset[Reason]] = frozenset(
         Reason.GPU_OUT_OF_MEMORY,
         Reason.KV_CACHE_TOO_SMALL,
         Reason.HOST_OUT_OF_MEMORY,
+        Reason.CPU_THROTTLED,
         Reason.UNSUPPORTED_ARCHITECTURE,
         Reason.UNSUPPORTED_DTYPE,
         Reason.UNSUPPORTED_QUANTIZATION,

@@ -12,6 +12,7 @@ from plimsoll.manifests.names import server_name
 from plimsoll.manifests.pod_template import metadata, model_mount, pod_template
 from plimsoll.manifests.resources import PodResources, component_resources
 from plimsoll.manifests.service import PORT_NAME
+from plimsoll.manifests.throttling import throttling_hook
 from plimsoll.units import GIB, MIB, bytes_quantity, ceil_div
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _container(ctx: Context) -> dict[str, Any]:
         ],
         # An engine that dies says why in its log, not in a message.
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "lifecycle": throttling_hook(),
     }
 
 

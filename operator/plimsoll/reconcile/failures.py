@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.api.conditions import Reason
+from plimsoll.manifests.throttling import SAYS
 from plimsoll.reconcile.known_failures import KNOWN_FAILURES
 from plimsoll.reconcile.quoting import quote, quote_start
 
@@ -32,6 +33,8 @@ _SUGGESTED: Final = (
     re.compile(r"estimated maximum model length is ([\d,]{1,12})"),
     re.compile(r"maximum number of tokens that can be stored in KV cache \(([\d,]{1,12})\)"),
 )
+# Written by the hook of manifests/throttling.py, which knows both numbers from the kernel.
+_THROTTLED: Final = re.compile(rf"^{re.escape(SAYS)} (\d{{1,18}}) of (\d{{1,18}}) periods$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,16 @@ def classify(*, exit_code: int, exit_reason: str | None, log_tail: str, memory_f
             reason=Reason.HOST_OUT_OF_MEMORY,
             what="was killed for using more memory than its limit (OOMKilled)",
             next_step=f"raise {memory_field}",
+        )
+    throttled = _THROTTLED.search(log_tail)
+    if throttled is not None:  # whatever it ended with: the kubelet ended it
+        return Failure(
+            reason=Reason.CPU_THROTTLED,
+            what=(
+                "was ended because it did not come up in time, or answered no more, and its CPU was throttled in "
+                f"{throttled[1]} of {throttled[2]} periods"
+            ),
+            next_step="raise resources.server.limits.cpu",
         )
     if exit_code == 0:
         return None

@@ -28,6 +28,7 @@ BEHAVIOURS: Final = (
     "crashing-server",
     "out-of-memory",
     "context-too-long",
+    "throttled-server",
     "image-missing",
 )
 

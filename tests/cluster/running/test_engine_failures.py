@@ -18,6 +18,7 @@ def failing(world, behaviour, **spec):
     [
         ("out-of-memory", "OutOfMemoryLoading", "Failed to load model - not enough GPU memory"),
         ("crashing-server", "HostOutOfMemory", "raise resources.server.limits.memory."),
+        ("throttled-server", "CPUThrottled", "raise resources.server.limits.cpu."),
     ],
 )
 def test_an_engine_that_fails_says_why_and_what_helps(world, behaviour, reason, words):
