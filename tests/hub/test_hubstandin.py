@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RevisionNotFoundError
 
 from plimsoll.sandbox.hubstandin import GOOD_TOKEN, UNENTITLED_TOKEN, Fault, HubStandIn
+from plimsoll.sandbox.hubstandin_command import main
 from plimsoll.sizing import catalogue
 
 WEIGHTS = bytes(range(256)) * 5000
@@ -198,7 +200,7 @@ async def test_other_pages_are_not_found(hub: HubStandIn, path: str) -> None:
 async def test_the_command_serves_folders_until_it_is_told_to_stop(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(FILES["config.json"])
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "plimsoll.sandbox.hubstandin"),
+        *(sys.executable, "-m", "plimsoll.sandbox.hubstandin_command"),
         *(
             "--repo",
             f"org/here={tmp_path}",
@@ -220,6 +222,9 @@ async def test_the_command_serves_folders_until_it_is_told_to_stop(tmp_path: Pat
                 for name in ("here", "spoilt", "gated")
             ]
         assert [answer.status_code for answer in answers] == [200, 200, 401]
+        told = [json.loads(await asyncio.wait_for(process.stdout.readline(), timeout=30)) for _ in range(2)]
+        entry = {"path": "config.json", "start": 0, "sent_bytes": len(FILES["config.json"])}
+        assert told == [{"served": entry}, {"served": entry}]
         config = FILES["config.json"]
         assert [answer.content for answer in answers[:2]] == [config, bytes([config[0] ^ 0xFF]) + config[1:]]
         process.send_signal(signal.SIGTERM)
@@ -228,3 +233,12 @@ async def test_the_command_serves_folders_until_it_is_told_to_stop(tmp_path: Pat
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize("text", ["x", "x=", "=5", "x=0", "x=5:0", "x=fast"])
+def test_a_slow_file_that_is_not_told_whole_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--slow", text])
+
+    assert ended.value.code == 2
+    assert "must be PART=RATE or PART=RATE:TIMES" in capsys.readouterr().err

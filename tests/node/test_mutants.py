@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from plimsoll.sandbox.kubectl import Kubectl
-from plimsoll.sandbox.session import Sandbox
 from support.on_node import condition, small_deployment, wait_for_condition
+from support.stand import Stand
 
 _BROKEN = {
     "empty": "not-empty",
@@ -35,15 +35,15 @@ def _deployment(name: str, namespace: str, image: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "assertion"), _BROKEN.items(), ids=list(_BROKEN))
 def test_a_broken_engine_fails_the_smoke_suite_and_the_assertion_is_named(
-    sandbox: Sandbox, engines: str, name: str, assertion: str
+    stand: Stand, engines: str, name: str, assertion: str
 ) -> None:
-    found = wait_for_condition(sandbox, name, engines, "Tested", status="False", reason="TestFailed")
+    found = wait_for_condition(stand, name, engines, "Tested", status="False", reason="TestFailed")
 
     assert assertion in condition(found, "Tested")["message"]
     assert condition(found, "Available")["status"] == "False"
 
 
-def test_the_same_engine_unbroken_passes(sandbox: Sandbox, engines: str) -> None:
-    found = wait_for_condition(sandbox, "sound", engines, "Ready")
+def test_the_same_engine_unbroken_passes(stand: Stand, engines: str) -> None:
+    found = wait_for_condition(stand, "sound", engines, "Ready")
 
     assert found["status"]["test"]["failed"] == 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import pytest
 
 from plimsoll.sandbox.hubstandin import GOOD_TOKEN
 from plimsoll.sandbox.kubectl import Kubectl
-from plimsoll.sandbox.processes import Child, wait_until
-from plimsoll.sandbox.session import Sandbox
+from plimsoll.sandbox.processes import wait_until
 from support import walkthrough
-from support.on_node import condition, run_python, small_deployment, wait_for_condition
+from support.on_node import condition, run_python, small_deployment, wait_for_condition, watching
+from support.stand import Stand
 
 _ROOT = Path(__file__).parents[2]
 _KIND = "modeldeployments.plimsoll.dev"
@@ -59,7 +57,7 @@ def watch_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(
-    sandbox: Sandbox,
+    stand: Stand,
     kubectl: Kubectl,
     shared_namespace: str,
     pytestconfig: pytest.Config,
@@ -78,31 +76,19 @@ def served(
     }
     kubectl.apply([secret])
     applied = _deployment(shared_namespace)
-    with _watch(kubectl, shared_namespace, watch_log):
+    with watching(kubectl, watch_log, _KIND, "-n", shared_namespace):
         kubectl.apply([applied])
-        found = wait_for_condition(sandbox, _NAME, shared_namespace, "Ready")
-        wait_until(lambda: " True " in watch_log.read_text(), what="the watch's last line", seconds=10)
+        found = wait_for_condition(stand, _NAME, shared_namespace, "Ready")
+        wait_until(lambda: " True " in watch_log.read_text(), what="the watch's last line", seconds=30)
     if pytestconfig.getoption("--update-golden"):
         walkthrough.write(
             _ROOT / "docs" / "walkthrough.md",
             applied=applied,
             watched=watch_log.read_text(),
             final=kubectl("get", _KIND, _NAME, "-n", shared_namespace, "-o", "yaml").stdout,
-            answer=json.dumps(_chat(sandbox, found), indent=1),
+            answer=json.dumps(_chat(stand, found), indent=1),
         )
     return found
-
-
-@contextlib.contextmanager
-def _watch(kubectl: Kubectl, namespace: str, log: Path) -> Iterator[None]:
-    """`kubectl get -w` for as long as the context is open."""
-    flags = [f"--kubeconfig={kubectl.kubeconfig}", f"--cache-dir={kubectl.cache}"]
-    child = Child("kubectl", [kubectl.binary, *flags, "get", _KIND, "-n", namespace, "-w"], log=log)
-    child.start()
-    try:
-        yield
-    finally:
-        child.stop()
 
 
 def test_a_small_model_is_sized_downloaded_loaded_tested_and_available(served: dict[str, Any]) -> None:
@@ -125,39 +111,39 @@ def test_no_failure_shows_on_the_way(watch_log: Path) -> None:
     assert {reason for reason in seen if reason.endswith(("Failed", "Error"))} == set()
 
 
-def test_another_pod_chats_through_the_public_service(sandbox: Sandbox, served: dict[str, Any]) -> None:
-    answer = _chat(sandbox, served)
+def test_another_pod_chats_through_the_public_service(stand: Stand, served: dict[str, Any]) -> None:
+    answer = _chat(stand, served)
 
     assert answer["model"] == "tiny/llama-chat"
     assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 8)
 
 
-def test_a_killed_engine_comes_back(sandbox: Sandbox, kubectl: Kubectl, served: dict[str, Any]) -> None:
+def test_a_killed_engine_comes_back(stand: Stand, kubectl: Kubectl, served: dict[str, Any]) -> None:
     namespace = served["metadata"]["namespace"]
     (pod,) = _server_pods(kubectl, namespace)
     kubectl("delete", "pod", pod["metadata"]["name"], "-n", namespace, "--grace-period=1", "--wait=false")
-    wait_for_condition(sandbox, _NAME, namespace, "Ready", status="False")
+    wait_for_condition(stand, _NAME, namespace, "Ready", status="False")
 
-    again = wait_for_condition(sandbox, _NAME, namespace, "Ready")
+    again = wait_for_condition(stand, _NAME, namespace, "Ready")
 
     assert again["status"]["revision"] == served["status"]["revision"]
     (successor,) = _server_pods(kubectl, namespace)
     assert successor["metadata"]["uid"] != pod["metadata"]["uid"]
-    assert _chat(sandbox, served)["choices"][0]["finish_reason"] == "length"
+    assert _chat(stand, served)["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_suite_that_must_fail_names_its_assertion_and_the_last_good_revision_answers_on(
-    sandbox: Sandbox, kubectl: Kubectl, served: dict[str, Any]
+    stand: Stand, kubectl: Kubectl, served: dict[str, Any]
 ) -> None:
     namespace = served["metadata"]["namespace"]
     kubectl.apply([_deployment(namespace, test=_IMPOSSIBLE)])
 
-    found = wait_for_condition(sandbox, _NAME, namespace, "Tested", status="False", reason="TestFailed")
+    found = wait_for_condition(stand, _NAME, namespace, "Tested", status="False", reason="TestFailed")
 
     assert "says-plimsoll" in condition(found, "Tested")["message"]
     assert condition(found, "Available")["status"] == "True"
     assert found["status"]["revision"]["lastGood"] == served["status"]["revision"]["hash"]
-    assert _chat(sandbox, served)["choices"][0]["finish_reason"] == "length"
+    assert _chat(stand, served)["choices"][0]["finish_reason"] == "length"
 
 
 def test_the_pods_have_no_rights(kubectl: Kubectl, served: dict[str, Any]) -> None:
@@ -172,7 +158,7 @@ def test_the_pods_have_no_rights(kubectl: Kubectl, served: dict[str, Any]) -> No
 
 
 def test_the_token_is_nowhere_but_in_its_secret(
-    sandbox: Sandbox, kubectl: Kubectl, served: dict[str, Any]
+    stand: Stand, kubectl: Kubectl, served: dict[str, Any]
 ) -> None:
     namespace = served["metadata"]["namespace"]
     kinds = f"modeldeployments.plimsoll.dev,replicasets,events,{_CHILDREN}"
@@ -180,18 +166,17 @@ def test_the_token_is_nowhere_but_in_its_secret(
     for pod in kubectl.items("pods", "-n", namespace):
         name = pod["metadata"]["name"]
         texts[f"log of {name}"] = kubectl("logs", name, "-n", namespace, check=False).stdout
-    for path in sandbox.folder.glob("*.log"):
-        texts[path.name] = path.read_text("utf-8", "replace")
+    texts |= stand.logs()
 
     assert "hf-token" in texts[kinds]  # the name of the Secret, which shows that the search sees the children
     assert [where for where, text in texts.items() if GOOD_TOKEN in text] == []
 
 
 def test_a_model_without_a_chat_template_is_tested_by_completions_and_deletion_leaves_nothing(
-    sandbox: Sandbox, kubectl: Kubectl, namespace: str
+    stand: Stand, kubectl: Kubectl, namespace: str
 ) -> None:
     kubectl.apply([small_deployment("base", namespace, "tiny/llama-base")])
-    found = wait_for_condition(sandbox, "base", namespace, "Ready")
+    found = wait_for_condition(stand, "base", namespace, "Ready")
     (job,) = (job for job in kubectl.items("jobs", "-n", namespace, "-l", "plimsoll.dev/component=test"))
     arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[arguments.index("--api") + 1] == "completions"
@@ -202,7 +187,7 @@ def test_a_model_without_a_chat_template_is_tested_by_completions_and_deletion_l
     wait_until(
         lambda: not kubectl.items(_CHILDREN, "-n", namespace, *_OURS),
         what="the end of every child",
-        seconds=120,
+        seconds=180,
         poll_seconds=0.5,
     )
     wait_until(
@@ -211,7 +196,7 @@ def test_a_model_without_a_chat_template_is_tested_by_completions_and_deletion_l
             not in {volume["spec"]["claimRef"]["namespace"] for volume in kubectl.items("persistentvolumes")}
         ),
         what="the end of the volume",
-        seconds=60,
+        seconds=180,
         poll_seconds=0.5,
     )
 
@@ -226,7 +211,7 @@ def _server_pods(kubectl: Kubectl, namespace: str) -> tuple[dict[str, Any], ...]
     return tuple(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
 
-def _chat(sandbox: Sandbox, served: dict[str, Any]) -> Any:
+def _chat(stand: Stand, served: dict[str, Any]) -> Any:
     body = {
         "model": "tiny/llama-chat",
         "messages": [{"role": "user", "content": "Hello"}],
@@ -234,4 +219,4 @@ def _chat(sandbox: Sandbox, served: dict[str, Any]) -> Any:
         "min_tokens": 8,
     }
     url = f"{served['status']['url']}/chat/completions"
-    return json.loads(run_python(sandbox, served["metadata"]["namespace"], _ASK, url, json.dumps(body)))
+    return json.loads(run_python(stand, served["metadata"]["namespace"], _ASK, url, json.dumps(body)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from plimsoll.sandbox.processes import wait_until
-from plimsoll.sandbox.session import Sandbox
+from plimsoll.sandbox.kubectl import Kubectl
+from plimsoll.sandbox.processes import Child, wait_until
+from support.stand import Stand
 
 # An engine alone is up after a minute; on two cores that others use too it takes several.
-READY_SECONDS = 600.0
+READY_SECONDS = 900.0
 # Two cores are enough for the test's pods; what would be computed is more.
 _RESOURCES = {
     "download": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
@@ -42,7 +46,7 @@ def condition(deployment: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def wait_for_condition(
-    sandbox: Sandbox,
+    stand: Stand,
     name: str,
     namespace: str,
     kind: str,
@@ -59,9 +63,9 @@ def wait_for_condition(
     found: dict[str, Any] = {}
 
     def holds() -> bool:
-        sandbox.check()
+        stand.check()
         found.clear()
-        found.update(sandbox.kubectl.get("modeldeployments.plimsoll.dev", name, "-n", namespace))
+        found.update(stand.kubectl.get("modeldeployments.plimsoll.dev", name, "-n", namespace))
         state = condition(found, kind)
         return (
             state.get("status") == status
@@ -72,13 +76,13 @@ def wait_for_condition(
     try:
         wait_until(holds, what=f"{kind}={status} of {name}", seconds=seconds, poll_seconds=0.5)
     except Exception as error:
-        error.add_note(_account(sandbox, found, namespace))
+        error.add_note(_account(stand, found, namespace))
         raise
     return found
 
 
-def _account(sandbox: Sandbox, deployment: dict[str, Any], namespace: str) -> str:
-    kubectl = sandbox.kubectl
+def _account(stand: Stand, deployment: dict[str, Any], namespace: str) -> str:
+    kubectl = stand.kubectl
     lines = [
         f"{c['type']}={c['status']} {c['reason']}: {c['message']}"
         for c in deployment.get("status", {}).get("conditions", ())
@@ -90,24 +94,30 @@ def _account(sandbox: Sandbox, deployment: dict[str, Any], namespace: str) -> st
     return "\n".join(lines)
 
 
-def run_python(sandbox: Sandbox, namespace: str, program: str, *arguments: str) -> str:
+def run_python(stand: Stand, namespace: str, program: str, *arguments: str, claim: str | None = None) -> str:
     """Run a few lines in a pod of their own, under the restricted level; returns what they print.
+
+    `claim` is mounted at /volume.
 
     Raises:
         AssertionError: the pod failed; its log is quoted.
     """
-    kubectl, name = sandbox.kubectl, f"ask-{uuid.uuid4().hex[:8]}"
+    kubectl, name = stand.kubectl, f"ask-{uuid.uuid4().hex[:8]}"
     container = {
         "name": "python",
-        "image": _operator_image(sandbox),
+        "image": _operator_image(stand),
         "imagePullPolicy": "Never",
         "command": ["python3", "-c", program, *arguments],
         "resources": {
             "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"cpu": "500m", "memory": "256Mi"},
+            "limits": {"cpu": "2", "memory": "256Mi"},
         },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": []
+        if claim is None
+        else [{"name": "model", "mountPath": "/volume", "readOnly": True}],
     }
+    volume = {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -121,6 +131,7 @@ def run_python(sandbox: Sandbox, namespace: str, program: str, *arguments: str) 
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
+            "volumes": [] if claim is None else [volume],
         },
     }
     kubectl.apply([pod])
@@ -130,13 +141,43 @@ def run_python(sandbox: Sandbox, namespace: str, program: str, *arguments: str) 
         phases[:] = [kubectl.get("pod", name, "-n", namespace)["status"].get("phase", "")]
         return phases[0] in ("Succeeded", "Failed")
 
-    wait_until(ended, what=f"the end of the pod {name}", seconds=90, poll_seconds=0.3)
+    wait_until(ended, what=f"the end of the pod {name}", seconds=180, poll_seconds=0.3)
     log = kubectl("logs", name, "-n", namespace).stdout
     assert phases == ["Succeeded"], log
     kubectl("delete", "pod", name, "-n", namespace, "--wait=false")
     return log
 
 
-def _operator_image(sandbox: Sandbox) -> str:
-    jobs = sandbox.kubectl.items("jobs", "-l", "plimsoll.dev/component=download")
+def _operator_image(stand: Stand) -> str:
+    jobs = stand.kubectl.items("jobs", "-l", "plimsoll.dev/component=download")
     return str(jobs[0]["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+@contextmanager
+def watching(kubectl: Kubectl, log: Path, *arguments: str) -> Iterator[None]:
+    """`kubectl get -w` into a file for as long as the context is open."""
+    flags = [f"--kubeconfig={kubectl.kubeconfig}", f"--cache-dir={kubectl.cache}"]
+    child = Child("kubectl", [kubectl.binary, *flags, "get", *arguments, "-w"], log=log)
+    child.start()
+    try:
+        yield
+    finally:
+        child.stop()
+
+
+@contextmanager
+def restricted_namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A new namespace that enforces the restricted Pod Security level."""
+    name = f"node-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    wait_until(
+        lambda: kubectl.exists("serviceaccount", "default", "-n", name),
+        what=f"the service account of {name}",
+        seconds=30,
+        poll_seconds=0.1,
+    )
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

@@ -7,14 +7,9 @@ in LFS come from a second port, another origin as the Hub's storage is, which re
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import re
-import signal
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import unquote
 
@@ -25,13 +20,12 @@ from plimsoll.sandbox.hubstandin_repos import (
     StandInCommit,
     StandInRepo,
     catalogue_repos,
-    folder_files,
     make_commit,
 )
 from plimsoll.sandbox.hubstandin_storage import Fault, Served, send_file, storage_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 # Values of a Hub that exists on loopback only.
 GOOD_TOKEN: Final = "hf_sandbox"  # noqa: S105
@@ -75,11 +69,16 @@ class HubStandIn:
         port: int = 0,
         storage_port: int = 0,
         with_catalogue: bool = True,
+        told: Callable[[Served], None] | None = None,
     ) -> None:
-        """Set where to listen (port 0: a free one) and whether the catalogue's models are there."""
+        """Set where to listen (port 0: a free one) and whether the catalogue's models are there.
+
+        `told` is called when a request for a file's bytes has ended.
+        """
         self._host = host
         self._port = port
         self._storage_port = storage_port
+        self._told = told
         self._runners: list[web.AppRunner] = []
         self._repos: dict[str, StandInRepo] = {}
         self.requests: list[LoggedRequest] = []
@@ -270,7 +269,9 @@ class HubStandIn:
         headers = {"ETag": storage_tag(file)} if in_storage else {"ETag": f'"{file.etag}"'}
         if not in_storage:
             headers["X-Repo-Commit"] = commit.commit
-        return await send_file(request, file, headers, faults=self.faults, served=self.served)
+        return await send_file(
+            request, file, headers, faults=self.faults, served=self.served, told=self._told
+        )
 
 
 def _port(request: web.Request) -> int | None:
@@ -297,72 +298,4 @@ def _error(status: int, code: str | None, message: str) -> web.Response:
     return web.json_response({"error": message}, status=status, headers=headers)
 
 
-async def _serve(stand_in: HubStandIn) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, stop.set)
-    async with stand_in:
-        sys.stdout.write(f"Hub stand-in listening on {stand_in.url}\n")
-        sys.stdout.flush()
-        await stop.wait()
-
-
-def _repo_argument(text: str) -> tuple[str, Path]:
-    model_id, separator, folder = text.partition("=")
-    if not separator or not Path(folder).is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} must be ID=FOLDER, and the folder must be there")
-    return model_id, Path(folder)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m plimsoll.sandbox.hubstandin", description=__doc__)
-    port_help = "0: a free one; the first line of output tells it"
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help=port_help)
-    parser.add_argument("--storage-port", type=int, default=0, help="0: a free one")
-    parser.add_argument(
-        "--repo",
-        type=_repo_argument,
-        action="append",
-        default=[],
-        metavar="ID=FOLDER",
-        help="serve a local folder",
-    )
-    parser.add_argument(
-        "--gated",
-        action="append",
-        default=[],
-        metavar="ID",
-        help=f"a --repo that only the token {GOOD_TOKEN} opens",
-    )
-    parser.add_argument(
-        "--bytes-per-second", type=int, help="give files no faster; unset: as fast as it goes"
-    )
-    parser.add_argument(
-        "--wrong-bytes",
-        action="append",
-        default=[],
-        metavar="PART",
-        help="spoil every file whose address holds PART, such as org/name or model-00001",
-    )
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    options = _parser().parse_args(arguments)
-    stand_in = HubStandIn(host=options.host, port=options.port, storage_port=options.storage_port)
-    for model_id, folder in options.repo:
-        stand_in.add_repo(model_id, folder_files(folder), gated=model_id in options.gated)
-    if options.bytes_per_second is not None:
-        stand_in.faults.append(Fault(bytes_per_second=options.bytes_per_second))
-    stand_in.faults.extend(Fault(match=part, wrong_bytes=True) for part in options.wrong_bytes)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(stand_in))
-
-
-__all__ = ["GOOD_TOKEN", "UNENTITLED_TOKEN", "Fault", "HubStandIn", "LoggedRequest", "Served", "main"]
-
-if __name__ == "__main__":
-    main()
+__all__ = ["GOOD_TOKEN", "UNENTITLED_TOKEN", "Fault", "HubStandIn", "LoggedRequest", "Served"]

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from plimsoll.sandbox.hubstandin_repos import StandInFile
 
@@ -86,6 +86,7 @@ async def send_file(
     *,
     faults: Sequence[Fault],
     served: list[Served],
+    told: Callable[[Served], None] | None = None,
 ) -> web.StreamResponse:
     """Answer with a file or a range of it (RFC 9110: Range, If-Range, 206, 416).
 
@@ -95,6 +96,7 @@ async def send_file(
         headers: of the answer.
         faults: of the content; those that hit are counted.
         served: the log of bytes, which gets one entry.
+        told: called with the entry when the request has ended, also where the client has gone.
     """
     path = unquote(request.rel_url.raw_path)
     hits = [f for f in faults if request.method == "GET" and f.of_content and f.take(path)]
@@ -113,8 +115,12 @@ async def send_file(
     if request.method == "GET":
         entry = Served(path=file.path, start=start)
         served.append(entry)
-        with contextlib.suppress(ConnectionResetError):  # the client has gone
-            await _Sender(request, response, hits, entry).send(file, start, end)
+        try:
+            with contextlib.suppress(ConnectionResetError):  # the client has gone
+                await _Sender(request, response, hits, entry).send(file, start, end)
+        finally:  # aiohttp cancels the handler of a connection that was closed
+            if told is not None:
+                told(entry)
     return response
 
 

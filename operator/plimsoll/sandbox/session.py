@@ -90,6 +90,7 @@ class Sandbox(Started):
         self.cluster: Cluster = cluster or SimulatedCluster(binaries, nodes)
         self._flags = flags or ProcessFlags()
         self.hub_url = ""
+        self.metrics_url = ""
         self.operator: Child | None = None
         self.webhook: Child | None = None
         self._with_operator = with_operator
@@ -120,14 +121,14 @@ class Sandbox(Started):
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             self.cluster.start()
-            hub = self._child("hub", "plimsoll.sandbox.hubstandin", *self._flags.hub)
+            hub = self._child("hub", "plimsoll.sandbox.hubstandin_command", *self._flags.hub)
             self._install()
             self._wait("an address of the Hub stand-in", lambda: self._hub_address(hub))
-            ports = free_ports(3)
+            ports = free_ports(4)
             if self._with_webhook:
                 self._start_webhook(port=ports[0], liveness_port=ports[1])
             if self._with_operator:
-                self._start_operator(liveness_port=ports[2])
+                self._start_operator(liveness_port=ports[2], metrics_port=ports[3])
             if self._with_webhook:
                 self._wait("an answer of the webhook", lambda: listens(ports[0]))
                 self._register_webhook(ports[0])
@@ -168,7 +169,8 @@ class Sandbox(Started):
         kubectl.apply(rights())
         kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(crd))
 
-    def _start_operator(self, *, liveness_port: int) -> None:
+    def _start_operator(self, *, liveness_port: int, metrics_port: int) -> None:
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         self.operator = self._child(
             "operator",
             "plimsoll",
@@ -177,6 +179,7 @@ class Sandbox(Started):
             f"--hub-endpoint={self.hub_url}",
             f"--lease-namespace={NAMESPACE}",
             f"--liveness-port={liveness_port}",
+            f"--metrics-port={metrics_port}",
             "--log-format=text",
             *self._flags.settings,
         )
