@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from plimsoll.sandbox.errors import SandboxError
+from plimsoll.sandbox.processes import LOOPBACK
 from plimsoll.sandbox.realnode import configuration, layout
 from plimsoll.sandbox.realnode import images as node_images
-from plimsoll.sandbox.realnode.building import folder_image, images
+from plimsoll.sandbox.realnode.building import images, listing
 from plimsoll.sandbox.realnode.machine import missing_programs
+from plimsoll.sandbox.realnode.pruning import orphans, outdated, superseded
 from plimsoll.sandbox.volumes import BLOCK_CLASS, answer, folder_of
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +66,8 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "crds").mkdir()
     (tmp_path / "operator").mkdir()
-    shutil.copytree(ROOT / "hack" / "images", tmp_path / "hack" / "images")
+    for folder in ("hack/images", "tests/node/mutants"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     return tmp_path
 
 
@@ -74,6 +77,7 @@ def checkout(tmp_path: Path) -> Path:
         ("operator/new.py", {"operator", "promptfoo"}),
         ("Dockerfile", {"operator", "promptfoo"}),
         ("hack/images/no-cuda.py", {"vllm_cpu"}),
+        ("tests/node/mutants/vllm", {"mutants"}),
         ("docs.md", set()),
         ("operator/__pycache__/new.pyc", set()),
     ],
@@ -88,7 +92,7 @@ def test_an_image_is_built_again_when_its_inputs_change(
 
     after = images(checkout)
 
-    names = ("operator", "promptfoo", "vllm_cpu")
+    names = ("operator", "promptfoo", "vllm_cpu", "mutants")
     assert {name for name in names if getattr(before, name) != getattr(after, name)} == rebuilt
     assert before.base == after.base
 
@@ -106,13 +110,17 @@ def test_a_lock_without_vllm_is_told(checkout: Path) -> None:
         images(checkout)
 
 
-def test_a_folder_with_a_dockerfile_is_named_after_its_content(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    first = folder_image("localhost/x:v1", tmp_path, "localhost/base:1")
-    second = folder_image("localhost/x:v1", tmp_path, "localhost/base:2")
+def test_the_list_names_each_image_with_what_it_is_built_from() -> None:
+    rows = [line.split("\t") for line in listing(images(ROOT)).splitlines()]
 
-    assert first.name.startswith("localhost/x:v1-")
-    assert first.name != second.name
+    assert [row[0].partition(":")[0] for row in rows] == [
+        "localhost/plimsoll",
+        "localhost/plimsoll-promptfoo",
+        "localhost/plimsoll-vllm-cpu",
+        "localhost/plimsoll-mutants",
+    ]
+    assert [row[1] for row in rows] == ["plimsoll", "promptfoo", "-", "-"]
+    assert [Path(row[2]).is_file() and Path(row[3]).is_dir() for row in rows] == [True] * 4
 
 
 def test_missing_programs_are_named_with_their_packages() -> None:
@@ -143,3 +151,50 @@ def test_on_a_real_node_a_volume_is_a_folder_of_that_node() -> None:
     assert term["matchExpressions"] == [
         {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-a"]}
     ]
+
+
+def test_names_of_earlier_inputs_are_outdated() -> None:
+    names = (
+        "localhost/plimsoll:old",
+        "localhost/plimsoll:new",
+        "localhost/plimsoll-promptfoo:old",
+        "localhost:5000/plimsoll",
+    )
+
+    assert outdated(names, "localhost/plimsoll:new") == ("localhost/plimsoll:old",)
+    assert outdated(names, "localhost:5000/plimsoll") == ()
+
+
+def test_of_each_inner_stage_the_newest_stays() -> None:
+    base = "/bin/sh -c #(nop) ADD file:aa11 in / "
+    stages = [
+        {"id": "2", "created": "2026-01-02T00:00:00Z", "steps": [base, "COPY dir:22 in /src"]},
+        {"id": "1", "created": "2026-01-01T00:00:00Z", "steps": [base, "COPY dir:11 in /src"]},
+        {
+            "id": "3",
+            "created": "2026-01-01T00:00:00Z",
+            "steps": [base, "COPY dir:11 in /src", "RUN npm install"],
+        },
+        {
+            "id": "4",
+            "created": "2026-01-03T00:00:00Z",
+            "steps": [base.replace("aa11", "bb22"), "COPY dir:33 in /src"],
+        },
+    ]
+
+    assert superseded(stages) == ("1", "2")
+
+
+def test_no_proxy_stands_before_the_node() -> None:
+    assert {layout.BRIDGE_ADDRESS, layout.NODE_ADDRESS} < set(LOOPBACK.split(","))
+
+
+def test_an_image_that_has_lost_its_name_is_an_orphan() -> None:
+    listing = """REF TYPE DIGEST SIZE PLATFORMS LABELS
+localhost/plimsoll:new application/vnd.docker.distribution.manifest.v2+json sha256:aa 378.6 MiB linux/amd64 -
+sha256:11 application/vnd.docker.distribution.manifest.v2+json sha256:aa 378.6 MiB linux/amd64 -
+sha256:22 application/vnd.docker.distribution.manifest.v2+json sha256:bb 378.6 MiB linux/amd64 -
+"""
+
+    assert orphans(listing) == ("sha256:22",)
+    assert orphans("REF TYPE DIGEST SIZE PLATFORMS LABELS\n") == ()

@@ -63,11 +63,14 @@ class Authority:
         """The authority's certificate as PEM, for clients."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def serving(self, *, names: tuple[str, ...] = ("localhost",)) -> ServingCertificate:
-        """A certificate for 127.0.0.1 and the DNS names."""
+    def serving(
+        self, *, names: tuple[str, ...] = ("localhost",), addresses: tuple[str, ...] = ()
+    ) -> ServingCertificate:
+        """A certificate for 127.0.0.1, further addresses and the DNS names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        alternatives = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+        numbers = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", *addresses)]
+        alternatives = [*numbers, *map(x509.DNSName, names)]
         certificate = (
             _builder(subject, self.certificate.subject, key.public_key())
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from plimsoll.sandbox.binaries import Binaries
 
 CONTEXT: Final = "plimsoll-sandbox"
+_SERVICE_ADDRESSES: Final = "10.0.0.0/16"
+_SERVICE_ADDRESS: Final = "10.0.0.1"  # the first of them is the Service `kubernetes`
 _START_SECONDS: Final = 60.0
 # Another process may take a port between our look and the program's bind.
 _ATTEMPTS: Final = 3
@@ -37,9 +39,14 @@ _CLIENT_RATE: Final = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 class ControlPlane(Started):
     """One control plane with its data in a folder of its own; a context manager, or `start` and `stop`."""
 
-    def __init__(self, binaries: Binaries, *, schedules: bool = True) -> None:
-        """Take the programs; without `schedules` there is an API server alone."""
+    def __init__(self, binaries: Binaries, *, schedules: bool = True, pod_address: str | None = None) -> None:
+        """Take the programs; without `schedules` there is an API server alone.
+
+        `pod_address` is an address of this machine that pods reach: the API server listens there instead of on
+        loopback, and the Service `kubernetes` leads to it.
+        """
         self._binaries = binaries
+        self._pod_address = pod_address
         self._schedules = schedules
         self._children: list[Child] = []
         self._admin_token = secrets.token_urlsafe(24)
@@ -50,7 +57,7 @@ class ControlPlane(Started):
     @property
     def url(self) -> str:
         """The API server's address."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self._pod_address or '127.0.0.1'}:{self.port}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -171,16 +178,16 @@ class ControlPlane(Started):
 
     def _api_server_flags(self, etcd: str, keys: tuple[Path, Path]) -> list[str]:
         names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-        certificate, key = self.authority.serving(names=names).write(self.folder / "apiserver")
+        addresses = () if self._pod_address is None else (self._pod_address, _SERVICE_ADDRESS)
+        serving = self.authority.serving(names=names, addresses=addresses)
+        certificate, key = serving.write(self.folder / "apiserver")
         authority = self.folder / "ca.crt"
         authority.write_bytes(self.authority.bundle)
         tokens = self.folder / "tokens.csv"
         write_secret(tokens, f'{self._admin_token},plimsoll-admin,plimsoll-admin,"system:masters"\n'.encode())
         return [
             f"--etcd-servers={etcd}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",  # there is no address that pods could reach
+            *self._address_flags(),
             f"--secure-port={self.port}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
@@ -190,11 +197,17 @@ class ControlPlane(Started):
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={keys[1]}",
             f"--service-account-signing-key-file={keys[0]}",
-            "--service-cluster-ip-range=10.0.0.0/16",
+            f"--service-cluster-ip-range={_SERVICE_ADDRESSES}",
             "--kubelet-preferred-address-types=InternalIP",
             "--allow-privileged=true",
             "--profiling=false",
         ]
+
+    def _address_flags(self) -> tuple[str, ...]:
+        if self._pod_address is not None:
+            return (f"--bind-address={self._pod_address}", f"--advertise-address={self._pod_address}")
+        none = "--endpoint-reconciler-type=none"  # there is no address that pods could reach
+        return ("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", none)
 
     def _controller_manager_flags(self, private_key: Path) -> list[str]:
         return [

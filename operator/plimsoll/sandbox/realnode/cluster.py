@@ -25,7 +25,7 @@ class RealCluster(Started):
 
     def __init__(self, control_plane: Binaries, node: Binaries, cache: Path) -> None:
         """Take the programs of both, and the folder that keeps the images."""
-        self.control_plane = ControlPlane(control_plane)
+        self.control_plane = ControlPlane(control_plane, pod_address=layout.NODE_ADDRESS)
         self.node = RealNode(node, self.control_plane, cache)
         self._provisioner: Child | None = None
 
@@ -42,6 +42,7 @@ class RealCluster(Started):
         """
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
+            self.node.prepare()
             self.control_plane.start()
             self.node.start()
             self.kubectl.apply(storage_objects())

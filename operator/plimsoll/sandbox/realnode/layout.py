@@ -11,7 +11,8 @@ BRIDGE: Final = "plimsoll0"
 BRIDGE_ADDRESS: Final = "10.88.0.1"  # pods reach CoreDNS and the Hub stand-in here
 POD_SUBNET: Final = "10.88.0.0/24"
 POD_PREFIX_LENGTH: Final = 24
-# The kubelet refuses a loopback address, and takes any other that an interface has: this one is put on `lo`.
+# The kubelet refuses a loopback address, and takes any other that an interface has: this one is put on `lo`. Pods reach
+# the API server there.
 NODE_ADDRESS: Final = "10.89.0.1"
 # containerd's parent of containers that the kubelet, without cgroups for its classes of pods, names none for.
 CGROUP: Final = "k8s.io"

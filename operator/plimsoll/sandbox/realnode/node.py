@@ -37,17 +37,27 @@ class RealNode(Started):
         self._children: list[Child] = []
         self._held: TextIO | None = None
 
-    def start(self) -> None:
-        """Start every program and wait until the node is Ready.
+    def prepare(self) -> None:
+        """Make what the node's programs need, its addresses among it: the API server listens on one of them.
 
         Raises:
-            SandboxError: one does not start; the end of its log is quoted, and nothing is left.
+            SandboxError: another process runs a node, or an interface cannot be made; nothing is left.
         """
         with contextlib.ExitStack() as undo:
             self._lock()
             undo.callback(self.stop)
             sweep()  # what an earlier one left by a crash
             self._prepare()
+            undo.pop_all()
+
+    def start(self) -> None:
+        """Start every program and wait until the node is Ready; `prepare` was called.
+
+        Raises:
+            SandboxError: one does not start; the end of its log is quoted, and nothing is left.
+        """
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
             self._start_containerd()
             self._start_kubelet()
             self._start_network()
