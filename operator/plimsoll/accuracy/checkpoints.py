@@ -26,6 +26,12 @@ _MODELOPT_FP8: Final[dict[str, Any]] = {
     "ignore": ["lm_head"],
     "kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False},
 }
+_BITSANDBYTES: Final[dict[str, Any]] = {
+    "quant_method": "bitsandbytes",
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+}
 # What a build with this word in its name has, and whether the row's quantization may say it instead.
 _SECTIONS: Final[tuple[tuple[str, bool, dict[str, Any]], ...]] = (
     ("fp4", True, {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}),
@@ -41,8 +47,8 @@ _SECTIONS: Final[tuple[tuple[str, bool, dict[str, Any]], ...]] = (
     ),
     ("awq", False, {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}),
     ("gptq", False, {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}),
-    ("bnb", False, {"quant_method": "bitsandbytes"}),
-    ("bitsandbytes", True, {"quant_method": "bitsandbytes"}),
+    ("bnb", False, _BITSANDBYTES),
+    ("bitsandbytes", True, _BITSANDBYTES),
 )
 _NAMED: Final = (
     "fp8",

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # Sources: vLLM 0.33.0, model_executor/layers/quantization, the from_config of each method.
 _OLD_NAMES: Final = {  # what left vLLM, and what stands in for it
     "squeezellm": "vLLM dropped it; use an AWQ, GPTQ or FP8 build of the model",
-    "bitsandbytes": "its weights depend on a plugin since vLLM 0.28; use an AWQ, GPTQ or FP8 build of the model",
     "gguf": "its weights depend on a plugin since vLLM 0.24; use an AWQ, GPTQ or FP8 build of the model",
 }
 _KNOWN: Final = "use a build that is not quantized, or one with fp8, awq, gptq or 8 bit compressed-tensors"
@@ -302,7 +301,25 @@ def _fbgemm(section: Config) -> Quantization:
     )
 
 
+def _bitsandbytes(section: Config) -> Quantization:
+    """4 bit floats in blocks of 64 with a scale each, which may be stored in 8 bits themselves."""
+    if not section.flag("load_in_4bit", default=False):
+        raise section.refuse("load_in_4bit", "4 bit builds are what can be sized with bitsandbytes", _KNOWN)
+    if section.text("bnb_4bit_quant_type", default="fp4") not in ("nf4", "fp4"):
+        raise section.refuse("bnb_4bit_quant_type", "it must be nf4 or fp4", _KNOWN)
+    if section.text("bnb_4bit_quant_storage", default="uint8") != "uint8":
+        raise section.refuse("bnb_4bit_quant_storage", "vLLM takes uint8 only", _KNOWN)
+    return Quantization(
+        method="bitsandbytes",
+        weights=WeightFormat.NF4,
+        bits=4,
+        skipped=section.texts("llm_int8_skip_modules"),
+        nested_scales=section.flag("bnb_4bit_use_double_quant", default=False),
+    )
+
+
 _READERS: Final = {
+    "bitsandbytes": _bitsandbytes,
     "fp8": _fp8,
     "awq": _awq,
     "gptq": _gptq,

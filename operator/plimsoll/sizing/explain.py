@@ -56,7 +56,7 @@ def _usable(plan: Plan) -> Explanation:
 def _part(part: Part) -> Explanation:
     value = _bytes(part.bytes)
     if part.low_bytes != part.bytes:
-        value += f", at the least {_bytes(part.low_bytes)}"
+        value += f", most likely {_bytes(part.expected_bytes)}, at the least {_bytes(part.low_bytes)}"
     kind = "" if part.exact else " (modelled)"
     return Explanation(
         name=f"{part.name.value}_bytes", value=value, formula=part.formula + kind, source=part.source

@@ -28,7 +28,7 @@ from plimsoll.sizing.constants import (
 )
 from plimsoll.sizing.engine import KEPT_WORKSPACE, SOME_V2_RUNNERS, V1_ENGINE, V2_RUNNER
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
-from plimsoll.sizing.layers import MultiHeadLatent
+from plimsoll.sizing.layers import MultiHeadLatent, RecurrentState
 from plimsoll.sizing.quantization import WeightFormat
 from plimsoll.units import GIB, MIB, ceil_div
 
@@ -212,7 +212,20 @@ def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> 
         total += exactly(2 * limits.max_num_batched_tokens * width)
     if _keeps_workspace(launch):
         total += exactly(expert_workspace(launch, limits.max_num_batched_tokens))
+    if not launch.version.at_least(V1_ENGINE):
+        total += exactly(limits.max_num_seqs * _state_bytes(launch))
     return total
+
+
+def _state_bytes(launch: Launch) -> int:
+    """States of one sequence on one rank, which the first engine allotted for all sequences (models/mamba_cache.py)."""
+    caches = [cache for layer in launch.shape.layers for cache in layer.caches]
+    element = launch.precision.element_bytes
+    return sum(
+        cache.state_bytes(launch.tensor_parallel_size, element)
+        for cache in caches
+        if isinstance(cache, RecurrentState)
+    )
 
 
 def _counters(version: EngineVersion, counters: int) -> Interval:

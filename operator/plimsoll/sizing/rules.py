@@ -21,6 +21,7 @@ from plimsoll.sizing.engine import UnsupportedOptionError
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.outside import DTYPE_BYTES
 from plimsoll.sizing.quantization import Quantization, WeightFormat
+from plimsoll.sizing.releases import GONE, LEFT_THE_TREE, as_loaded, check_class
 
 if TYPE_CHECKING:
     from plimsoll.sizing.accelerators import Accelerator
@@ -50,12 +51,6 @@ _DEPRECATED: Final = ("fbgemm_fp8",)
 _DEPRECATED_SEEN: Final = (0, 32, 0)  # older releases were not read
 _PACKED_DTYPES: Final = (None, "auto", "fp8", "fp8_e4m3", "fp8_ds_mla")
 _DTYPE_ALIASES: Final = {"half": "float16", "float": "float32"}
-GONE: Final = {
-    "squeezellm": "vLLM dropped it in 0.8",
-    "bitsandbytes": "its bytes depend on a plugin since vLLM 0.28",
-    "gguf": "its bytes depend on a plugin since vLLM 0.24",
-}
-_LEFT_THE_TREE: Final = {"squeezellm": (0, 8, 0), "bitsandbytes": (0, 28, 0), "gguf": (0, 24, 0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +112,7 @@ CAPABILITIES: Final = (
     ),
     CapabilityRule(weights=WeightFormat.NVFP4, least=AMPERE, source=_OLDER),
     CapabilityRule(weights=WeightFormat.MXFP4, least=AMPERE, source="mxfp4.py"),
+    CapabilityRule(weights=WeightFormat.NF4, least=VOLTA, source="bitsandbytes.py of vLLM 0.27"),
     CapabilityRule(weights=WeightFormat.PLAIN, least=VOLTA, source="a stub that vLLM builds in 16 bits"),
 )
 
@@ -153,13 +149,16 @@ def quantization_for(
 
     Raises:
         UnsupportedOptionError: one that vLLM no longer has, or that is not the checkpoint's.
+        UnsupportedModelError: the release no longer has the model's class, or its quantization.
     """
     wanted = serving.quantization
+    check_class(shape, version)
     _check_deprecated(shape, serving, version)
-    if wanted is None:
-        return shape.quantization, False
+    stored = as_loaded(shape.quantization, version)
+    if wanted is None or (stored is not None and wanted == stored.method):
+        return stored, False
     if wanted in GONE:
-        known = version.at_least(_LEFT_THE_TREE[wanted])
+        known = version.at_least(LEFT_THE_TREE[wanted])
         why = GONE[wanted] if known else f"what its weights take in vLLM {version} was not checked"
         raise UnsupportedOptionError(
             f"quantization is {wanted}: {why}, so it cannot be planned; leave it unset and name an AWQ, GPTQ or FP8 "

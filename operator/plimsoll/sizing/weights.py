@@ -199,8 +199,6 @@ def tensor_parallel_problem(
     size = tensor_parallel_size
     if size == 1:
         return None
-    if quantization is not None and quantization.weights is WeightFormat.NF4:
-        return "vLLM does not split the weights of a bitsandbytes build between ranks, only its layers into stages"
     if shape.num_attention_heads % size:
         return f"{shape.num_attention_heads} attention heads are not divisible by {size}"
     for chain in _split_layers(shape, expert_parallel=expert_parallel):
@@ -247,6 +245,8 @@ def _tensor_problem(
         return f"{tensor.name} has {split} features, not divisible by {size}"
     if quantization is None or not tensor.quantized:
         return None
+    if quantization.weights is WeightFormat.NF4:
+        return "vLLM does not split the weights of a bitsandbytes build between ranks, only its layers into stages"
     return _quantized_problem(tensor, size, quantization, whole_blocks=whole_blocks)
 
 
