@@ -103,7 +103,8 @@ def page(scored: Sequence[Scored], estimators: Sequence[Estimator]) -> str:
             "are sized as the engine was asked to run them, and held against what it logged. "
             f"{sums['scored']} of them can be scored; the others lack a config, the GPU's memory, the utilisation or a "
             "measured value. What a row measured never goes into its own estimate: a missing release or flag takes the default of "
-            "its time, a missing memory the catalogue's of that card. A model that is refused is promised nothing."
+            "its time, a missing memory the catalogue's of that card. Where nothing tells the release, the interval holds what "
+            "0.13 takes as well, before the sampler changed. A model that is refused is promised nothing."
         ),
         "",
         "```sh",
@@ -157,7 +158,11 @@ def _sums(sums: dict[str, Any]) -> list[str]:
                 )
             ],
         ),
-        f"- Promised over 5 % more than there was: {percent(available['unsafe_share'])} of the rows.",
+        (
+            f"- Promised over 5 % more than there was: {percent(available['unsafe_share'])} of the rows. A plan promises the "
+            f"safe end of the interval; the expected value, by which errors are measured, is as much too high in "
+            f"{percent(available['over_promised_by_point'])}."
+        ),
         (
             f"- The interval holds what was measured in {percent(available['interval_coverage'])} of the rows; on average it "
             f"is {percent(available['interval_width'])} of the GPU's memory wide."

@@ -63,6 +63,7 @@ def test_json_has_the_names_that_programs_read(logs: Path, configs: Path) -> Non
         "median_abs_error": 0.125,
         "p90_abs_error": 0.225,
         "unsafe_share": 0.5,
+        "over_promised_by_point": 0.5,
         "interval_coverage": 0.5,
         "interval_width": 0.0,
     }
@@ -77,7 +78,7 @@ def test_text_shows_sums_groups_misses_and_what_was_skipped(logs: Path, configs:
     assert result.exit_code == 0
     for words in (
         "2 of 3 rows scored",
-        "available_kv 2 12.50 % 22.50 % 50.00 % promised over 5 % too much",
+        "available_kv 2 12.50 % 22.50 % 50.00 % promised over 5 % too much at the safe end, which plans reckon with",
         "verdict 2 2 right, 0 unsafe, 0 wasteful",
         "By attention:",
         "plain GQA 2 2 12.50 % 22.50 % 2/2",

@@ -321,13 +321,15 @@ def test_configs_are_found_by_the_models_name_and_nothing_else(tmp_path: Path) -
     folder = tmp_path / "configs"
     folder.mkdir()
     (folder / "a--b.json").write_text(json.dumps({"x": 1}))
+    (folder / "A--C.json").write_text(json.dumps({"x": 2}))
     (folder / "a--list.json").write_text("[]")
     (folder / "a--broken.json").write_text("{")
     (tmp_path / "outside.json").write_text("{}")
     configs = Configs(folder)
 
-    assert configs.find("a/b") == {"x": 1}
-    assert [configs.find(name) for name in ("a/c", "../outside", "..", "", "a\0b", "a" * 300)] == [None] * 6
+    assert configs.find("a/b") == configs.find("A/B") == {"x": 1}
+    assert configs.find("a/c") == {"x": 2}  # the Hub does not look at the case of letters either
+    assert [configs.find(name) for name in ("a/d", "../outside", "..", "", "a\0b", "a" * 300)] == [None] * 6
     for broken in ("a/list", "a/broken"):
         with pytest.raises(InputError, match="replace it with the model's config"):
             configs.find(broken)

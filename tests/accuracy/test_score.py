@@ -265,6 +265,7 @@ def test_the_sums_are_those_of_the_rows() -> None:
         "median_abs_error": 0.14583,
         "p90_abs_error": 0.425,
         "unsafe_share": 0.25,
+        "over_promised_by_point": 0.25,
         "interval_coverage": 0.25,
         "interval_width": 0.0,
     }

@@ -70,8 +70,10 @@ _FIRST_WITH: Final = {
     "llama4": (0, 8, 3),
 }
 _USUAL: Final = (0, 19, 0)
+_EARLY: Final = (0, 13, 0)  # before the sampler changed (0.17), which moves gigabytes on large cards
 _FOUR_DECIMALS: Final = (0, 11, 0)  # up to 0.13 "Model loading took" has four decimals, later ones two
 _BLOCKS_PRINTED: Final = (0, 7, 0)  # "# GPU blocks" gave way to tokens in 0.8
+_NOT_SAID: Final = "as the log does not say"
 _OLD_BLOCK: Final = 16
 _V1_EVERYWHERE: Final = (0, 9, 2)
 _LAST_FIRST_ENGINE: Final = (0, 7, 3)
@@ -93,12 +95,14 @@ class Era:
         written: the release that ran, as far as it is known.
         version: what it is reckoned as.
         first_engine: whether the engine of before V1 ran, which profiled whole prompts.
+        early: another release that may have run as well, where nothing tells; the interval must hold both.
         assumed: what was taken for lack of better, in words.
     """
 
     written: tuple[int, int, int]
     version: EngineVersion
     first_engine: bool = False
+    early: EngineVersion | None = None
     assumed: tuple[str, ...] = ()
 
 
@@ -111,7 +115,15 @@ def era_of(row: LogRow, shape: ModelShape | None, card: Card | None = None) -> E
     if first:
         shown = ".".join(map(str, written))
         notes.append(f"the engine before V1 ran (vLLM {shown}), whose profile is known less well")
-    return Era(written=written, version=EngineVersion(reckoned), first_engine=first, assumed=tuple(notes))
+    unknown = assumed is not None and assumed.endswith(_NOT_SAID)
+    early = max(_EARLY, _first_with(shape))
+    return Era(
+        written=written,
+        version=EngineVersion(reckoned),
+        first_engine=first,
+        early=EngineVersion(early) if unknown and early < reckoned else None,
+        assumed=tuple(notes),
+    )
 
 
 def _ran_first_engine(row: LogRow, written: tuple[int, int, int], card: Card | None) -> bool:
@@ -138,9 +150,12 @@ def _written(row: LogRow, shape: ModelShape | None) -> tuple[tuple[int, int, int
         release = next(release for since, release in _BY_ISSUE if number >= since)
         return release, f"vLLM {'.'.join(map(str, release))}, current when issue {number} was written"
     usual = _printed_by(row)
-    first = _FIRST_WITH.get(shape.model_type, (0, 0, 0)) if shape is not None else (0, 0, 0)
-    release = max(usual, first)
-    return release, f"vLLM {'.'.join(map(str, release))}, as the log does not say"
+    release = max(usual, _first_with(shape))
+    return release, f"vLLM {'.'.join(map(str, release))}, {_NOT_SAID}"
+
+
+def _first_with(shape: ModelShape | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if shape is None else _FIRST_WITH.get(shape.model_type, (0, 0, 0))
 
 
 def _printed_by(row: LogRow) -> tuple[int, int, int]:

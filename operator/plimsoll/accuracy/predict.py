@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from plimsoll.accuracy.rows import LogRow
     from plimsoll.sizing.accelerators import Accelerator
+    from plimsoll.sizing.interval import Interval
     from plimsoll.sizing.launch import Launch
     from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.rules import Precision
@@ -224,7 +225,9 @@ class _Sized:
         verdict = None
         if self.card.memory_known and self.row.gpu_memory_utilization is not None:
             end = launch.available_interval(length)[stage]
-            available = end.low + moved, end.expected + moved, end.high + moved
+            early = self._early(launch, length, stage) or end
+            low, high = min(end.low, early.low), max(end.high, early.high)
+            available = low + moved, end.expected + moved, high + moved
             verdict = self._verdict(search, placement)
         return Prediction(
             card=self.card,
@@ -239,6 +242,21 @@ class _Sized:
             verdict=verdict,
             assumed=self.assumed,
         )
+
+    def _early(self, launch: Launch, length: int, stage: int) -> Interval | None:
+        """The same under the other release that may have run; None where there is none."""
+        if self.era.early is None:
+            return None
+        serving = replace(launch.serving, engine_version=str(self.era.early))
+        try:
+            precision = precision_for(self.shape, serving, self.card.accelerator, self.era.early)
+            placement = _placement(
+                self.card.accelerator, precision, launch.tensor_parallel_size, launch.pipeline_parallel_size
+            )
+            other = Search(self.shape, serving, self.era.early).launch(placement)
+            return other.available_interval(length)[stage]
+        except _REFUSALS:
+            return None
 
     def _stage(self, launch: Launch, length: int) -> int:
         """The stage whose figures the row has: the fullest, on which the others wait, unless it says rank 0."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES: Final = 256 * 2**20
 MOST: Final = 2**50  # of any count, and of bytes
 _MAX_SHOWN: Final = 80
-_MAX_NAME: Final = 200  # file systems take 255 bytes
 
 
 class InputError(ValueError):
@@ -174,6 +173,7 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
 class Configs:
     """A folder with a config for each model, `<org>--<name>.json`.
 
+    The Hub tells names apart by their letters whatever their case, and so does this.
     Keys that begin with `_` are notes beside the config, save `_hf_quant_config`, the file of that name.
     """
 
@@ -185,7 +185,8 @@ class Configs:
         """
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder; give the one that holds the configs.")
-        self._folder = folder
+        files = sorted(folder.glob("*.json"))
+        self._files = {path.name.lower(): path for path in files} | {path.name: path for path in files}
         self._known: dict[str, Mapping[str, Any] | None] = {}
 
     def find(self, model: str) -> Mapping[str, Any] | None:
@@ -200,9 +201,9 @@ class Configs:
         return self._known[name]
 
     def _read(self, name: str) -> Mapping[str, Any] | None:
-        path = self._folder / f"{name}.json"
-        # A model's name is what a log says; without slashes it cannot lead out of the folder.
-        if not name or len(name) > _MAX_NAME or "\0" in name or not path.is_file():
+        # A model's name is what a log says: it is looked up among the files, and leads nowhere else.
+        path = self._files.get(f"{name}.json") or self._files.get(f"{name}.json".lower())
+        if path is None or not path.is_file():
             return None
         try:
             value = json.loads(read_text(path))

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 AVAILABLE_MISS: Final = 0.10
 TOKENS_MISS: Final = 0.10
 WEIGHTS_MISS: Final = 0.01
-UNSAFE: Final = 0.05  # promised over what there was
+UNSAFE: Final = (
+    0.05  # promised over what there was: by a plan, which reckons with the safe end of the interval
+)
 
 NO_CONFIG: Final = "no config of {model} in the folder"
 NO_MODEL: Final = "the row names no model"
@@ -145,6 +147,15 @@ def _available(row: LogRow, prediction: Prediction) -> Measure | None:
     return _measure("available_kv", ours, float(row.available_kv_gib), AVAILABLE_MISS)
 
 
+def _promised(one: Scored) -> float:
+    """How far a plan's promise, the safe end of the interval, lies above what there was, as a share of it."""
+    row, prediction = one.row, one.prediction
+    if prediction is None or prediction.available_low is None or row.available_kv_gib is None:
+        return -1.0  # refused: nothing is promised
+    there = float(row.available_kv_gib)
+    return (prediction.available_low / GIB - there) / there
+
+
 def _interval(row: LogRow, prediction: Prediction) -> tuple[bool | None, float | None]:
     if not _has_available(row, prediction) or row.available_kv_gib is None:
         return None, None
@@ -195,7 +206,10 @@ def document(scored: Sequence[Scored]) -> dict[str, Any]:
     skipped = [one for one in scored if one.skipped is not None]
     available = _errors(scored, "available_kv")
     rows = [one for one in scored if one.measure("available_kv") is not None]
-    available["unsafe_share"] = rounded(share_of([one.error > UNSAFE for one in _of(scored, "available_kv")]))
+    available["unsafe_share"] = rounded(share_of([_promised(one) > UNSAFE for one in rows]))
+    available["over_promised_by_point"] = rounded(
+        share_of([one.error > UNSAFE for one in _of(scored, "available_kv")])
+    )
     available["interval_coverage"] = rounded(share_of([bool(one.covered) for one in rows]))
     available["interval_width"] = rounded(mean([one.width for one in rows if one.width is not None]))
     exact = _errors(scored, "bytes_per_token")

@@ -55,7 +55,8 @@ def _sums(sums: Mapping[str, Any]) -> Table:
     table.add_column("")
     available, verdict = sums["available_kv"], sums["verdict"]
     remarks = {
-        "available_kv": f"{percent(available['unsafe_share'])} promised over 5 % too much; the interval holds "
+        "available_kv": f"{percent(available['unsafe_share'])} promised over 5 % too much at the safe end, which plans "
+        f"reckon with ({percent(available['over_promised_by_point'])} at the point); the interval holds "
         f"{percent(available['interval_coverage'])}, {percent(available['interval_width'])} of the GPU wide",
         "bytes_per_token": f"{sums['bytes_per_token']['equal']} equal as far as the log is rounded",
     }
