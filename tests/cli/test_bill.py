@@ -50,7 +50,15 @@ PARTS = {
 
 
 def part(name: PartName, size: int) -> Part:
-    return Part(name=name, bytes=size, low_bytes=size, formula="a x b", source="a rule", exact=True)
+    return Part(
+        name=name,
+        bytes=size,
+        expected_bytes=size,
+        low_bytes=size,
+        formula="a x b",
+        source="a rule",
+        exact=True,
+    )
 
 
 PLAN = Plan(

@@ -88,7 +88,7 @@ class TestModelDeployments:
         spec = {"model": {"id": "../x", "colour": "red"}, "replicas": -1}
         verdict = await review_of().review({**body(), "spec": spec}, None)
         assert {"spec.model.id", "spec.model.colour", "spec.replicas"} == {
-            error.split(":", 1)[0] for error in verdict.errors
+            error.split(" ", 1)[0].rstrip(":") for error in verdict.errors
         }
 
     async def test_every_problem_of_the_rules_is_told(self):

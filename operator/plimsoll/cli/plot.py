@@ -162,9 +162,7 @@ def _load_line(usable_bytes: int, x: float, scale: _Scale) -> Iterator[str]:
     yield _text(right + 8, y - 8, f"{usable_bytes / GIB:.1f}", anchor="end", size=11)
 
 
-def _rect(
-    x: float, y: float, width: float, height: float, fill: str, *, tooltip: str = ""
-) -> str:
+def _rect(x: float, y: float, width: float, height: float, fill: str, *, tooltip: str = "") -> str:
     start = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{fill}"'
     return f"{start}><title>{escape(tooltip)}</title></rect>" if tooltip else f"{start}/>"
 

@@ -18,7 +18,7 @@ from plimsoll.api.spec import Gate, StorageSpec
 from plimsoll.manifests.labels import Component
 from plimsoll.manifests.resources import PodResources, component_resources
 from plimsoll.manifests.volume import volume_bytes
-from plimsoll.reconcile.node_pools import DEFAULT_RESOURCE
+from plimsoll.reconcile.node_gpus import DEFAULT_RESOURCE
 from plimsoll.reconcile.quota_scope import governs
 from plimsoll.reconcile.quota_usage import OwnUse, own_use
 from plimsoll.sizing.host import HostLoad
