@@ -63,8 +63,8 @@ def test_a_ready_engine_is_measured_once_and_its_error_told_without_failing(worl
     world.wait("the engine to be measured", lambda: "measured" in world.read()["status"])
 
     status = world.read()["status"]
-    planned = status["plan"]["kvCacheTokens"]
-    percent = f"{100 * (planned - 210_598) / 210_598:+.2f}"
+    expected = status["plan"]["expectedKvCacheTokens"]
+    percent = f"{100 * (expected - 210_598) / 210_598:+.2f}"
     assert status["measured"] == {
         "revision": status["revision"]["hash"],
         "version": "0.32.0",
