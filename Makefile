@@ -17,7 +17,7 @@ try: ## Run the examples on a control plane with simulated GPU nodes
 test: ## Run every test
 	hack/test
 
-check: check-static ## Everything that needs no cluster, in under a minute
+check: check-static ## Everything that needs no cluster, in about two minutes
 	hack/test pure
 
 check-static: ## Lint, types, import layers, generated files

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# Speed is measured in bench/. A deadline in a test fails on a busy machine and says nothing about the code.
-settings.register_profile("plimsoll", deadline=None)
+# Speed is measured in bench/. A deadline in a test fails on a busy machine and says nothing about the code. A run that
+# decides something takes the same examples as the one before; `--hypothesis-profile=explore` looks further.
+settings.register_profile("plimsoll", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("plimsoll")
 
 

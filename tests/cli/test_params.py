@@ -20,6 +20,7 @@ from plimsoll.cli.params import (
     CapabilityType,
     GpuType,
     ShareType,
+    SvgPathType,
 )
 from plimsoll.sizing.facts import Provenance
 from plimsoll.sizing.gpus import catalogue, find
@@ -75,6 +76,8 @@ def test_what_is_well_written_is_read_exactly(kind: click.ParamType[Any], text: 
         pytest.param(MODEL_LENGTH, "long", "is no number of tokens", id="a word"),
         pytest.param(GIB_COUNT, "4Gi", "is no number of GiB, such as 4 or 0.5", id="GiB with a unit"),
         pytest.param(GIB_COUNT, "-1", "is no number of GiB", id="fewer than no GiB"),
+        pytest.param(SvgPathType(), "bill.png", "names no SVG file", id="picture in another format"),
+        pytest.param(SvgPathType(), "\0.svg", "names no SVG file", id="name that no file can have"),
         pytest.param(ShareType(), "0", "above 0 and at most 1", id="nothing"),
         pytest.param(ShareType(), "1.01", "above 0 and at most 1", id="over one"),
         pytest.param(ShareType(), "nan", "above 0 and at most 1", id="nan"),

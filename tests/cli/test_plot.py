@@ -63,7 +63,7 @@ def test_a_server_without_a_gpu_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        pytest.param("bill.png", "names no SVG file; give a name that ends with .svg.", id="another format"),
+        pytest.param("bill.png", "names no SVG file; give a name that ends with .svg;", id="another format"),
         pytest.param("nowhere/bill.svg", "lies in a folder that is not there; make", id="no folder"),
     ],
 )

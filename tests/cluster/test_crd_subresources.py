@@ -21,6 +21,7 @@ from plimsoll.api.status import (
     TestStatus,
 )
 from plimsoll.sandbox.kubectl import Kubectl
+from plimsoll.sandbox.processes import wait_until
 
 NAME = "m" * 240 + ".1"
 RESOURCES = PlannedResources(cpu_request="4", cpu_limit="8", memory_request="12Gi", memory_limit="24Gi")
@@ -174,8 +175,14 @@ def test_a_condition_stands_once(kubectl: Kubectl, namespace: str) -> None:
 
 
 def test_every_field_is_explained(kubectl: Kubectl, namespace: str) -> None:
-    text = kubectl("explain", "modeldeployments.plimsoll.dev", "--recursive").stdout
-    assert "gpuMemoryUtilization" in text
+    every_field = ("explain", "modeldeployments.plimsoll.dev", "--recursive")
+    # The API server publishes the schema of a new resource for explain some time after it serves the resource.
+    wait_until(
+        lambda: "gpuMemoryUtilization" in kubectl(*every_field, check=False).stdout,
+        what="the schema of the resource for kubectl explain",
+        seconds=30,
+        poll_seconds=0.2,
+    )
     assert (
         "Share of each GPU's memory"
         in kubectl("explain", "mdeploy.spec.engine.vllm.gpuMemoryUtilization").stdout

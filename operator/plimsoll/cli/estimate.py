@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +19,7 @@ from plimsoll.cli.options import (
     source_options,
 )
 from plimsoll.cli.output import Format, output_option, print_all, print_json, terminal
+from plimsoll.cli.params import SvgPathType
 from plimsoll.cli.plot import picture
 from plimsoll.cli.serving_options import ServingOptions, serving_options
 from plimsoll.cli.sized import Sized, size
@@ -27,6 +27,7 @@ from plimsoll.sizing.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.console import RenderableType
 
@@ -56,7 +57,7 @@ Exit status: 0 it fits (on one of the GPUs, if several), 1 it is refused,
 @source_options
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=SvgPathType(),
     metavar="FILE.svg",
     help="Also draw the bill: one bar per GPU with its load line.",
 )
@@ -93,10 +94,8 @@ def check_plot(path: Path) -> None:
     """Refuse before any work what could not be written after it.
 
     Raises:
-        WrongUsageError: another format than SVG, or a folder that is not there.
+        WrongUsageError: a folder that is not there.
     """
-    if path.suffix.lower() != ".svg":
-        raise WrongUsageError(f"--plot {path} names no SVG file; give a name that ends with .svg.")
     if not path.parent.is_dir():
         raise WrongUsageError(f"--plot {path} lies in a folder that is not there; make {path.parent} first.")
 

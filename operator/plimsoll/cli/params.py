@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -142,6 +143,21 @@ class CacheSizeType(QuantityType):
         """Read vLLM's spelling first: its capitals are powers of 1,024."""
         count = engine_integer(str(value).strip())
         return super().convert(value if count is None else str(count), param, ctx)
+
+
+class SvgPathType(click.ParamType[Path]):
+    """A file to be written, whose name ends with .svg; nothing is looked up yet."""
+
+    name = "file.svg"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Read the name, or say what one looks like."""
+        if isinstance(value, Path):
+            return value
+        path = Path(str(value))
+        if path.suffix.lower() != ".svg" or "\0" in str(value):
+            self.fail(f"{value!r} names no SVG file; give a name that ends with .svg", param, ctx)
+        return path
 
 
 def engine_integer(text: str) -> int | None:
