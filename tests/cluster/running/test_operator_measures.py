@@ -74,7 +74,7 @@ def test_a_ready_engine_is_measured_once_and_its_error_told_without_failing(worl
         "errorPercent": percent,
     }
     assert world.conditions()["Ready"] == ("True", "Serving")
-    assert f"holds 210598 tokens and {planned} were expected (error {percent} %)" in world.message("Sized")
+    assert f"holds 210598 tokens and {expected} were expected (error {percent} %)" in world.message("Sized")
     world.wait(
         "the event", lambda: "PlanDiffers" in world.kubectl("get", "events", "-n", world.namespace).stdout
     )
