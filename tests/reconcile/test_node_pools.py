@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from plan_samples import a10_plan, spec
 
 from plimsoll.reconcile.node_gpus import PRODUCT
-from plimsoll.reconcile.node_pools import NodeSurvey, placeable, pools_from_nodes, survey_nodes
+from plimsoll.reconcile.node_pools import NodeSurvey, placeable, survey_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from plimsoll.api.spec import ModelDeploymentSpec
+    from plimsoll.sizing.accelerators import NodePool
 
 A100 = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.memory": "81920"}
 A10 = {"nvidia.com/gpu.product": "NVIDIA-A10", "nvidia.com/gpu.memory": "23028"}
+
+
+def pools_from_nodes(nodes: Iterable[dict[str, Any]], wanted: ModelDeploymentSpec) -> tuple[NodePool, ...]:
+    return survey_nodes(nodes, wanted).pools
 
 
 def node(

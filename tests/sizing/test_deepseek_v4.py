@@ -9,7 +9,6 @@ import pytest
 from plimsoll.sizing.accelerators import NodePool
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.kv_groups import Spec
 from plimsoll.sizing.kv_packed import packed_buckets
@@ -19,6 +18,7 @@ from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.sizing.weights import rank_weights
 from plimsoll.units import GIB
+from support.configs import facts
 
 # deepseek-ai/DeepSeek-V4-Flash, as published.
 FLASH: dict[str, Any] = {
@@ -64,10 +64,7 @@ FLASH: dict[str, Any] = {
 
 
 def shape_of(**changes: Any) -> Any:
-    facts = ModelFacts(
-        model_id="a/b", requested_revision="main", commit="0" * 40, config={**FLASH, **changes}, files=()
-    )
-    return shape_from_facts(facts)
+    return shape_from_facts(facts({**FLASH, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -112,9 +109,9 @@ def test_the_cache_in_a_given_space(card: str, given: int, blocks: int, length: 
 
 
 def planned(card: str, serving: Serving) -> Plan | Refusal:
-    facts = ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=FLASH, files=())
+    known = facts(FLASH)
     pool = NodePool(name="one node", accelerator=find(card), gpus_per_node=8, nodes=1)
-    return estimate(shape_from_facts(facts), facts, serving, (pool,))
+    return estimate(shape_from_facts(known), known, serving, (pool,))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from plimsoll.sizing.backend import caches_on, kernel_block_size
 from plimsoll.sizing.engine import parse_version
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.kv_plan import cache_layout
 from plimsoll.sizing.layers import RecurrentState
@@ -26,6 +25,7 @@ from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.shape import SUPPORTED_ARCHITECTURES, ModelShape, shape_from_facts
 from plimsoll.sizing.weights import rank_weights, tensor_parallel_problem
 from plimsoll.units import GIB
+from support.configs import facts, patched
 
 CONFIGS: dict[str, dict[str, Any]] = {
     vector["model"]: vector["config"]
@@ -37,21 +37,6 @@ QWEN35 = "Qwen/Qwen3.5-9B"
 QWEN3_VL = "Qwen/Qwen3-VL-2B-Instruct"
 NEMOTRON = "nvidia/NVIDIA-Nemotron-Nano-9B-v2"
 MIXED = "sakamakismile/Qwen3.6-27B-Text-NVFP4-MTP"
-
-
-def facts(config: dict[str, Any]) -> ModelFacts:
-    return ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=config, files=())
-
-
-def patched(model: str, patch: dict[str, Any]) -> dict[str, Any]:
-    config = copy.deepcopy(CONFIGS[model])
-    for path, value in patch.items():
-        *sections, field = path.split(".")
-        part = config
-        for section in sections:
-            part = part[section]
-        part[field] = value
-    return config
 
 
 REFUSALS = [
@@ -132,7 +117,7 @@ def test_what_a_family_does_not_know_is_refused_by_field(
     model: str, patch: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(UnsupportedModelError) as refusal:
-        shape_from_facts(facts(patched(model, patch)))
+        shape_from_facts(facts(patched(CONFIGS[model], patch)))
     assert field in str(refusal.value)
     assert words in str(refusal.value)
     assert len(str(refusal.value)) < 800

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from plimsoll.sizing.errors import UnsupportedModelError
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.families.defaults import DEFAULTS
 from plimsoll.sizing.layers import ChunkedLocal, CrossAttention, FullAttention, NoCache, SlidingWindow
 from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.sizing.weights import rank_weights, tensor_parallel_problem
+from support.configs import MISSING, facts, patched
 
 DATA = Path(__file__).with_name("data")
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -22,26 +22,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     for name in ("decoders", "encoders", "quantized")
     for vector in json.loads(DATA.joinpath(f"vllm_plans_{name}.json").read_text())
 }
-MISSING = object()
-
-
-def facts(config: dict[str, Any]) -> ModelFacts:
-    return ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=config, files=())
-
-
-def patched(model: str, patch: dict[str, Any]) -> ModelFacts:
-    config = copy.deepcopy(CONFIGS[model])
-    for path, value in patch.items():
-        *sections, field = path.split(".")
-        part = config
-        for section in sections:
-            part = part[section]
-        if value is MISSING:
-            part.pop(field, None)
-        else:
-            part[field] = value
-    return facts(config)
-
 
 REFUSALS = [
     ("own-name", "gpt2", {"n_embd": "768"}, "n_embd", "whole number"),
@@ -96,7 +76,7 @@ def test_what_a_table_does_not_hold_is_refused_by_field(
     model: str, patch: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(UnsupportedModelError) as refusal:
-        shape_from_facts(patched(model, patch))
+        shape_from_facts(facts(patched(CONFIGS[model], patch)))
     assert field in refusal.value.field
     assert words in str(refusal.value)
 
@@ -173,7 +153,7 @@ def test_an_encoder_that_the_config_leaves_out_is_the_class_own_and_the_plan_say
     model: str, field: str
 ) -> None:
     full = shape_from_facts(facts(CONFIGS[model]))
-    shape = shape_from_facts(patched(model, {field: MISSING}))
+    shape = shape_from_facts(facts(patched(CONFIGS[model], {field: MISSING})))
     assert full.tower == shape.tower
     assert any("leaves out" in warning and f"sizes of {field}" in warning for warning in shape.warnings)
 
@@ -196,7 +176,7 @@ def test_tied_embeddings_behind_an_encoder_are_the_roots_to_say(
     root: object, text: object, *, tied: bool
 ) -> None:
     patch = {"tie_word_embeddings": root, "text_config.tie_word_embeddings": text}
-    assert tied == shape_from_facts(patched("ministral-3-8b", patch)).tied_embeddings
+    assert tied == shape_from_facts(facts(patched(CONFIGS["ministral-3-8b"], patch))).tied_embeddings
 
 
 def test_packed_experts_are_not_split_inside_a_group() -> None:

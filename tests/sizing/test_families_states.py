@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from plimsoll.sizing.backend import CacheOptions, caches_on
 from plimsoll.sizing.engine import parse_version
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.families.hybrids import DROPPED
 from plimsoll.sizing.families.state_defaults import DEFAULTS
 from plimsoll.sizing.fused import chains, shared_scale_bytes
@@ -28,6 +26,7 @@ from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.sizing.tensors import Tensor
 from plimsoll.sizing.weights import rank_weights, tensor_parallel_problem
 from plimsoll.units import GIB
+from support.configs import facts, patched
 
 VERSION = parse_version("0.33.0")
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -66,21 +65,6 @@ NEMOTRON_FIELDS = {
 }
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}
 FP8_TENSOR = {"quant_method": "fp8", "activation_scheme": "static"}
-
-
-def facts(config: dict[str, Any]) -> ModelFacts:
-    return ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=config, files=())
-
-
-def patched(model: str, patch: dict[str, Any]) -> dict[str, Any]:
-    config = copy.deepcopy(CONFIGS[model])
-    for path, value in patch.items():
-        *sections, field = path.split(".")
-        part = config
-        for section in sections:
-            part = part[section]
-        part[field] = value
-    return config
 
 
 REFUSALS = [
@@ -157,7 +141,7 @@ def test_what_cannot_be_exact_is_refused_by_field(
     model: str, patch: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(UnsupportedModelError) as refusal:
-        shape_from_facts(facts(patched(model, patch)))
+        shape_from_facts(facts(patched(CONFIGS[model], patch)))
     assert field in str(refusal.value)
     assert words in str(refusal.value)
 
@@ -197,7 +181,7 @@ def test_sizes_of_tensor_parallelism(model: str, size: int, words: str | None) -
 def test_one_group_of_quantized_mamba_2_is_not_split(
     quantization: dict[str, Any] | None, splits: bool
 ) -> None:
-    shape = shape_from_facts(facts(patched(DENSE_GRANITE, {"quantization_config": quantization})))
+    shape = shape_from_facts(facts(patched(CONFIGS[DENSE_GRANITE], {"quantization_config": quantization})))
     assert tensor_parallel_problem(shape, 1, shape.quantization) is None
     assert splits == (tensor_parallel_problem(shape, 2, shape.quantization) is None)
 
@@ -252,7 +236,7 @@ def test_classes_without_stages_are_never_split_into_them(model: str) -> None:
 
 def test_tied_falcon_h1_is_not_split_into_stages() -> None:
     assert shape_from_facts(facts(CONFIGS[FALCON])).stages_problem is None
-    tied = shape_from_facts(facts(patched(FALCON, {"tie_word_embeddings": True})))
+    tied = shape_from_facts(facts(patched(CONFIGS[FALCON], {"tie_word_embeddings": True})))
     assert "only the first stage has" in (tied.stages_problem or "")
 
 
@@ -273,7 +257,7 @@ def test_a_length_that_the_config_does_not_name_may_be_asked_for() -> None:
     assert isinstance(plan, Plan)
     assert plan.max_model_len == 8192
     assert any("names no length" in warning for warning in shape.warnings)
-    named = shape_from_facts(facts(patched(MAMBA2, {"max_position_embeddings": 4096})))
+    named = shape_from_facts(facts(patched(CONFIGS[MAMBA2], {"max_position_embeddings": 4096})))
     assert (named.max_model_len, named.length_limit) == (4096, 4096)
 
 
@@ -333,7 +317,9 @@ def test_an_unknown_kind_of_layer_in_nemotrons_list_is_refused() -> None:
     ],
 )
 def test_blocks_across_the_seams_of_fused_projections(section: dict[str, Any], words: str | None) -> None:
-    shape = shape_from_facts(facts(patched("Falcon-H1-34B-Instruct", {"quantization_config": section})))
+    shape = shape_from_facts(
+        facts(patched(CONFIGS["Falcon-H1-34B-Instruct"], {"quantization_config": section}))
+    )
     problem = tensor_parallel_problem(shape, 2, shape.quantization)
     assert (words is None) == (problem is None)
     assert words is None or words in (problem or "")
@@ -363,4 +349,4 @@ def test_a_size_that_the_config_leaves_out_is_its_classes_and_told() -> None:
 
 def test_a_size_that_is_null_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="mamba_d_conv"):
-        shape_from_facts(facts(patched(JAMBA, {"mamba_d_conv": None})))
+        shape_from_facts(facts(patched(CONFIGS[JAMBA], {"mamba_d_conv": None})))

@@ -8,12 +8,12 @@ import pytest
 
 from plimsoll.sizing.accelerators import NodePool
 from plimsoll.sizing.estimate import estimate
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.plan import Plan, Refusal, RefusalReason
 from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.sizing.weights import rank_weights
+from support.configs import facts
 
 _MLP = ("mlp.down_proj", "mlp.gate_proj", "mlp.up_proj")
 _ATTENTION = tuple(f"self_attn.{name}_proj" for name in "koqv")
@@ -40,7 +40,7 @@ CONFIG: dict[str, Any] = {
     "torch_dtype": "bfloat16",
     "vocab_size": 128256,
 }
-FACTS = ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=CONFIG, files=())
+FACTS = facts(CONFIG)
 
 
 def served(**options: Any) -> Plan | Refusal:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from plimsoll.sizing.catalogue import lookup, model_ids
 from plimsoll.sizing.errors import UnsupportedModelError
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.files import disagreement, parameter_count, stored_bytes
 from plimsoll.sizing.layers import FullAttention, MultiHeadLatent, SlidingWindow
 from plimsoll.sizing.selection import weight_files
 from plimsoll.sizing.shape import shape_from_facts
+from support.configs import facts
 
 MISSING = object()
 
@@ -23,10 +23,6 @@ def config_of(model_id: str) -> dict[str, Any]:
     known = lookup(model_id)
     assert known is not None
     return copy.deepcopy(dict(known.config))
-
-
-def facts(config: dict[str, Any]) -> ModelFacts:
-    return ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=config, files=())
 
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"

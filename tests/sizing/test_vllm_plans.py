@@ -14,7 +14,6 @@ import pytest
 
 from plimsoll.sizing.backend import CacheOptions, caches_on, kernel_block_size
 from plimsoll.sizing.engine import batch_limits, parse_version
-from plimsoll.sizing.facts import ModelFacts
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.kv_plan import CacheLayout, cache_layout
 from plimsoll.sizing.rules import precision_for
@@ -22,6 +21,7 @@ from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.sizing.weights import RankWeights, rank_weights, tensor_parallel_problem
 from plimsoll.units import GIB
+from support.configs import facts
 
 if TYPE_CHECKING:
     from plimsoll.sizing.model import ModelShape
@@ -43,10 +43,6 @@ CASES = [
     for vector in VECTORS
     for plan in vector["plans"]
 ]
-
-
-def facts(config: dict[str, Any]) -> ModelFacts:
-    return ModelFacts(model_id="a/b", requested_revision="main", commit="0" * 40, config=config, files=())
 
 
 class Built:

@@ -53,11 +53,6 @@ class _Usable:
     memory_bytes: int
 
 
-def pools_from_nodes(nodes: Iterable[Manifest], spec: ModelDeploymentSpec) -> tuple[NodePool, ...]:
-    """The pools that the pods of this spec may land on."""
-    return survey_nodes(nodes, spec).pools
-
-
 def survey_nodes(
     nodes: Iterable[Manifest], spec: ModelDeploymentSpec, by_dra: Container[str] = ()
 ) -> NodeSurvey:

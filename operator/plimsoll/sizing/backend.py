@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.layers import CacheKind
     from plimsoll.sizing.model import AttentionKernels, ModelShape
+    from plimsoll.sizing.serving import Serving
 
 # Sources: vLLM 0.33.0, platforms/cuda.py and v1/attention/backends; memory by release from the released wheels.
 _HYBRID_PREFIX_CACHING: Final = (0, 26, 0)  # on by default for models with states
@@ -52,6 +53,15 @@ class CacheOptions:
 
 
 DEFAULT_CACHES: Final = CacheOptions()
+
+
+def cache_options(serving: Serving, kv_cache_dtype: str) -> CacheOptions:
+    """How the engine keeps caches with these options and the dtype that the cache gets."""
+    return CacheOptions(
+        prefix_caching=serving.enable_prefix_caching,
+        hybrid_manager=not serving.disable_hybrid_kv_cache_manager,
+        kv_cache_dtype=kv_cache_dtype,
+    )
 
 
 def kernel_block_size(

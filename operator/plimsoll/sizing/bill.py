@@ -123,7 +123,7 @@ def _weights(launch: Launch, costs: StageCosts, stage: int) -> Part:
             "kernel"
         )
         source = f"{source}; {laid_out.source}"
-    return _modelled(PartName.WEIGHTS, exactly(kept) + costs.repacked, formula, source)
+    return modelled(PartName.WEIGHTS, exactly(kept) + costs.repacked, formula, source)
 
 
 def _kv_formula(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> str:
@@ -152,7 +152,8 @@ def _state_formula(launch: Launch) -> str:
     )
 
 
-def _modelled(name: PartName, interval: Interval, formula: str, source: str) -> Part:
+def modelled(name: PartName, interval: Interval, formula: str, source: str) -> Part:
+    """A line of the bill from what is low, expected and safe; exact where the ends meet."""
     return Part(
         name=name,
         bytes=interval.high,
@@ -177,7 +178,7 @@ def _activations(launch: Launch, costs: StageCosts, max_model_len: int) -> Part:
     if encoder is not None:
         patches = encoder.patches(limits.max_num_batched_tokens, max_model_len)
         formula += f", and the encoder of {patches} patches x {encoder.elements(launch.tensor_parallel_size)} elements"
-    return _modelled(PartName.ACTIVATIONS, costs.activations, formula, f"{_PEAK_SOURCE}; {per_entry.source}")
+    return modelled(PartName.ACTIVATIONS, costs.activations, formula, f"{_PEAK_SOURCE}; {per_entry.source}")
 
 
 def _graphs(launch: Launch, costs: StageCosts) -> Part:
@@ -188,7 +189,7 @@ def _graphs(launch: Launch, costs: StageCosts) -> Part:
     else:
         least, most = format_gib(launch.graphs.low), format_gib(launch.graphs.high)
         formula = f"not in the budget before vLLM 0.20: {least} to {most} come on top of it"
-    return _modelled(PartName.GRAPHS, costs.graphs, formula, overheads.graphs_constant(launch).source)
+    return modelled(PartName.GRAPHS, costs.graphs, formula, overheads.graphs_constant(launch).source)
 
 
 def _runtime(launch: Launch, costs: StageCosts) -> Part:
@@ -198,4 +199,4 @@ def _runtime(launch: Launch, costs: StageCosts) -> Part:
         f"{launch.tensor_parallel_size}, what loading leaves beside the weights, and the buffers that the engine keeps "
         "(penalty counters, block tables, expert workspace)"
     )
-    return _modelled(PartName.RUNTIME, costs.runtime, formula, outside.source)
+    return modelled(PartName.RUNTIME, costs.runtime, formula, outside.source)

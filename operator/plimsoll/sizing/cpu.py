@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.backend import CacheOptions, caches_on
+from plimsoll.sizing.backend import cache_options, caches_on
+from plimsoll.sizing.bill import modelled
 from plimsoll.sizing.constants import ENGINE_PROCESS
 from plimsoll.sizing.engine import (
     CPU_BLOCK_SIZE,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from plimsoll.sizing.accelerators import NodePool
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.facts import ModelFacts
-    from plimsoll.sizing.interval import Interval
     from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.serving import Serving
 
@@ -109,15 +109,7 @@ def _launch(shape: ModelShape, serving: Serving, version: EngineVersion) -> Laun
         pipeline_parallel_size=1,
         stages=stages,
         layout=cache_layout(
-            caches_on(
-                shape,
-                version,
-                None,
-                CacheOptions(
-                    prefix_caching=serving.enable_prefix_caching,
-                    hybrid_manager=not serving.disable_hybrid_kv_cache_manager,
-                ),
-            ),
+            caches_on(shape, version, None, cache_options(serving, precision.kv_cache_dtype)),
             stages=[stage.layers for stage in stages],
             tensor_parallel_size=1,
             element_bytes=precision.kv_element_bytes,
@@ -331,16 +323,4 @@ def _parts(launch: Launch, space: _Space) -> tuple[Part, ...]:
         ),
         (PartName.MARGIN, NOTHING, "the pod asks for what is needed", "the sum of the parts above"),
     )
-    return tuple(_part(*row) for row in rows)
-
-
-def _part(name: PartName, need: Interval, formula: str, source: str) -> Part:
-    return Part(
-        name=name,
-        bytes=need.high,
-        expected_bytes=need.expected,
-        low_bytes=need.low,
-        formula=formula,
-        source=source,
-        exact=need.low == need.high,
-    )
+    return tuple(modelled(*row) for row in rows)

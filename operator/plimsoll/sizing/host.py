@@ -5,8 +5,8 @@ Never below the rules of thumb that users know; above them where what vLLM's pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from plimsoll.sizing.constants import ENGINE_PROCESS
 from plimsoll.sizing.plan import ComponentResources, HostResources
@@ -157,37 +157,29 @@ def component_resources(load: HostLoad) -> ComponentResources:
 
 def _server(load: HostLoad, size: _Class, files: str) -> HostResources:
     """Request what it holds all the time, limit it at what it holds at its peak, and never beyond the node."""
-    held = _held(load, size)
+    held, at_load = _held(load, size), _at_load(load)
     by_rule = _by_rule(load, size)
-    request = max(by_rule, round_up(sum(held.values()), GIB))
-    at_load = _at_load(load)
-    peak = round_up(sum(held.values()) + sum(at_load.values()), GIB)
+    held_bytes = sum(amount.size_bytes for amount in held)
+    request = max(by_rule, round_up(held_bytes, GIB))
+    peak = round_up(held_bytes + sum(amount.size_bytes for amount in at_load), GIB)
     limit = max(_LIMIT_RATIO * request, peak)
     if load.allocatable_bytes is not None:
         limit = max(min(limit, load.allocatable_bytes), request)
     cores = max(size.server_cores, _ENGINE_CORES + load.workers) if load.workers > 1 else size.server_cores
-    reason = [files]
-    if load.kv_bytes is not None:
-        reason[0] = f"CPU only: {files} in host memory"
+    reason = [files if load.kv_bytes is None else f"CPU only: {files} in host memory"]
     if load.workers > 1 and request == by_rule:
         reason.append(f"{load.workers} workers with {format_size(_WORKER_BYTES)} each")
     reason += [
-        f"{format_size(held_bytes)} of {what}"
-        for what, held_bytes in _told(load, held, at_load)
-        if held_bytes
+        f"{format_size(amount.size_bytes)} of {amount.told}"
+        for amount in (*held, *at_load)
+        if amount.told is not None and amount.size_bytes
     ]
     if cores > size.server_cores:
         reason.append(f"one core for each worker and {_ENGINE_CORES} for the engine")
     if load.multimodal:
         cores += _MULTIMODAL_CORES
         reason.append(f"{_MULTIMODAL_CORES} cores to prepare images and sound")
-    return HostResources(
-        cpu_request_millicores=cores * _CORE,
-        cpu_limit_millicores=_LIMIT_RATIO * cores * _CORE,
-        memory_request_bytes=request,
-        memory_limit_bytes=limit,
-        reason="; ".join(reason),
-    )
+    return replace(_resources(cores, request, "; ".join(reason)), memory_limit_bytes=limit)
 
 
 def _by_rule(load: HostLoad, size: _Class) -> int:
@@ -196,37 +188,35 @@ def _by_rule(load: HostLoad, size: _Class) -> int:
     return size.server_gib * GIB + workers + load.workers * load.cpu_offload_bytes
 
 
-def _held(load: HostLoad, size: _Class) -> dict[str, int]:
-    """What the server's processes hold as long as they run, by what it is."""
+class _Amount(NamedTuple):
+    """Host memory of one kind; `told` in the reason, or None where it is the same for every model."""
+
+    size_bytes: int
+    told: str | None = None
+
+
+def _held(load: HostLoad, size: _Class) -> tuple[_Amount, ...]:
+    """What the server's processes hold as long as they run."""
     on_cpu = load.kv_bytes is not None
     processes = 2 if on_cpu else _ENGINE_CORES + load.workers  # on CPU the engine core is its own worker
-    held = {
-        "the engine's processes": processes * ENGINE_PROCESS.high_bytes,
-        "prepared images and sound": _MULTIMODAL_BYTES if load.multimodal else 0,
-        "weights kept on the host": load.workers * load.cpu_offload_bytes,
-    }
-    if on_cpu:
-        held["weights"] = load.weights_bytes or size.below_bytes
-        held["KV cache"] = load.kv_bytes or 0
-        held["a batch"] = load.batch_bytes
-    return held
-
-
-def _at_load(load: HostLoad) -> dict[str, int]:
-    """What comes on top while the model is loaded, or is filled only under load."""
-    return {
-        "files that each worker reads whole": load.workers * load.pickled_bytes,
-        "shared memory": 0 if load.kv_bytes is not None else (1 + load.workers) * _SHARED_BYTES,
-    }
-
-
-def _told(load: HostLoad, held: dict[str, int], at_load: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    """The amounts that are worth a word: what is not the same for every model."""
-    names = ("KV cache", "a batch") if load.kv_bytes is not None else ()
-    told = (*names, "prepared images and sound", "weights kept on the host")
+    in_host_memory = (
+        _Amount(load.weights_bytes or size.below_bytes),
+        _Amount(load.kv_bytes or 0, "KV cache"),
+        _Amount(load.batch_bytes, "a batch"),
+    )
     return (
-        *((name, held[name]) for name in told),
-        ("files that each worker reads whole, while loading", at_load["files that each worker reads whole"]),
+        _Amount(processes * ENGINE_PROCESS.high_bytes),
+        *(in_host_memory if on_cpu else ()),
+        _Amount(_MULTIMODAL_BYTES if load.multimodal else 0, "prepared images and sound"),
+        _Amount(load.workers * load.cpu_offload_bytes, "weights kept on the host"),
+    )
+
+
+def _at_load(load: HostLoad) -> tuple[_Amount, ...]:
+    """What comes on top while the model is loaded, or is filled only under load."""
+    return (
+        _Amount(load.workers * load.pickled_bytes, "files that each worker reads whole, while loading"),
+        _Amount(0 if load.kv_bytes is not None else (1 + load.workers) * _SHARED_BYTES),
     )
 
 

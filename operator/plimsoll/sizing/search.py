@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.backend import CacheOptions, caches_on, kernel_block_size, least_block_size
+from plimsoll.sizing.backend import cache_options, caches_on, kernel_block_size, least_block_size
 from plimsoll.sizing.constants import BASELINE
 from plimsoll.sizing.engine import FREE_CHECKED, NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
 from plimsoll.sizing.files import parameter_count
@@ -204,6 +204,7 @@ class Search:
             )
         weights = self._weights[key]
         accelerator = placement.accelerator
+        options = cache_options(self.serving, precision.kv_cache_dtype)
         return Launch(
             shape=self.shape,
             serving=self.serving,
@@ -214,7 +215,7 @@ class Search:
             pipeline_parallel_size=stages,
             stages=weights,
             layout=cache_layout(
-                caches_on(self.shape, self.version, accelerator, self._cache_options(precision)),
+                caches_on(self.shape, self.version, accelerator, options),
                 stages=[stage.layers for stage in weights],
                 tensor_parallel_size=size,
                 element_bytes=precision.kv_element_bytes,
@@ -225,13 +226,6 @@ class Search:
             ),
             usable_bytes=self._usable_bytes(accelerator),
             parameters=self.parameters,
-        )
-
-    def _cache_options(self, precision: Precision) -> CacheOptions:
-        return CacheOptions(
-            prefix_caching=self.serving.enable_prefix_caching,
-            hybrid_manager=not self.serving.disable_hybrid_kv_cache_manager,
-            kv_cache_dtype=precision.kv_cache_dtype,
         )
 
     def _block_size(self, accelerator: Accelerator, precision: Precision) -> int:

@@ -57,6 +57,7 @@ def build(config: Config, architecture: str, model_type: str) -> ModelShape:
     widths = _widths(config)
     vocab = config.integer("vocab_size", maximum=MAX_WIDTH)
     experts = _experts(config)
+    ratios = _ratios(config)
     quantization, of_experts = _quantization(config)
     longest = config.integer("max_position_embeddings", maximum=MAX_TOKENS)
     rotary = config.integer("qk_rope_head_dim", maximum=widths.head_size)
@@ -73,7 +74,7 @@ def build(config: Config, architecture: str, model_type: str) -> ModelShape:
         intermediate_size=0,
         vocab_size=vocab,
         num_attention_heads=widths.heads,
-        layers=_layers(config, widths, _routed(config, widths, vocab, experts, of_experts), mixes),
+        layers=_layers(config, widths, ratios, _routed(config, widths, vocab, experts, of_experts), mixes),
         kernels=AttentionKernels(fixed_block=_BLOCK),
         first_stage=(embedding("embed_tokens", vocab, widths.hidden),),
         last_stage=(Tensor(name="norm", rows=widths.hidden),),
@@ -81,7 +82,7 @@ def build(config: Config, architecture: str, model_type: str) -> ModelShape:
         tied_embeddings=config.flag("tie_word_embeddings", default=False),
         rope=rope,
         # Layers that compress nothing rotate with another base: a table of their own, where the first ones stand.
-        tower_buffer_bytes=rope.table_bytes(_FLOAT32_BYTES) if 0 in _ratios(config) else 0,
+        tower_buffer_bytes=rope.table_bytes(_FLOAT32_BYTES) if 0 in ratios else 0,
         max_model_len=rope.max_model_len,
         experts=experts,
         unloaded="the multi-token prediction layers, which serve speculative decoding only",
@@ -175,6 +176,7 @@ def _ratios(config: Config) -> tuple[int, ...]:
 def _layers(
     config: Config,
     widths: _Attention,
+    ratios: tuple[int, ...],
     routed: tuple[tuple[Tensor, ...], tuple[Tensor, ...]],
     mixes: int,
 ) -> tuple[Layer, ...]:
@@ -185,7 +187,6 @@ def _layers(
         Tensor(name="attn_norm", rows=widths.hidden),
         Tensor(name="ffn_norm", rows=widths.hidden),
     )
-    ratios = _ratios(config)
     of_kind: dict[tuple[int, bool], Layer] = {}  # layers that are alike are one object
     for index, ratio in enumerate(ratios):
         key = ratio, index < by_table

@@ -146,7 +146,12 @@ DEFAULTS: Final[dict[str, Mapping[str, object]]] = {
 
 def completed(config: Config, kind: str) -> tuple[Config, tuple[str, ...]]:
     """The config with what the class of that kind takes for the fields that it leaves out, and their names."""
-    missing = {name: value for name, value in DEFAULTS[kind].items() if name not in config.values}
+    return completed_with(config, DEFAULTS[kind])
+
+
+def completed_with(config: Config, defaults: Mapping[str, object]) -> tuple[Config, tuple[str, ...]]:
+    """The config with these values for the fields that it leaves out, and their names."""
+    missing = {name: value for name, value in defaults.items() if name not in config.values}
     if not missing:
         return config, ()
     return Config({**config.values, **missing}, config.path), tuple(map(config.name, missing))

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.checked import Config
-from plimsoll.sizing.families.defaults import warning
+from plimsoll.sizing.families.defaults import completed_with, warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from plimsoll.sizing.checked import Config
     from plimsoll.sizing.families.parts import Builder
     from plimsoll.sizing.model import ModelShape
 
@@ -145,12 +145,8 @@ def completing(builder: Builder) -> Builder:
     """The builder behind a config that is whole, and with a warning where it was not."""
 
     def build(config: Config, architecture: str, model_type: str) -> ModelShape:
-        defaults = DEFAULTS.get(model_type, {})
-        missing = {name: value for name, value in defaults.items() if name not in config.values}
-        whole = Config({**config.values, **missing}, config.path)
+        whole, names = completed_with(config, DEFAULTS.get(model_type, {}))
         shape = builder(whole, architecture, model_type)
-        if not missing:
-            return shape
-        return replace(shape, warnings=(*shape.warnings, *warning(tuple(map(config.name, missing)))))
+        return replace(shape, warnings=(*shape.warnings, *warning(names)))
 
     return build
