@@ -18,6 +18,8 @@ from plimsoll.accuracy.predict import predict
 from plimsoll.accuracy.reading import Configs, InputError, Record, parse_json, records
 from plimsoll.accuracy.rows import FIELDS, row_from
 from plimsoll.accuracy.score import score_row
+from plimsoll.sizing import catalogue
+from plimsoll.sizing.shape import shape_from_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +86,47 @@ def test_a_length_left_to_the_engine_is_none_and_flags_may_be_an_object() -> Non
 )
 def test_an_outcome_is_a_start_or_none(outcome: str | None, served: bool | None) -> None:
     assert row(outcome=outcome).served is served
+
+
+@pytest.mark.parametrize(
+    ("gpu", "platform"),
+    [
+        ("H100-80GB-HBM3", "cuda"),
+        ("MI300X", "rocm"),
+        ("AMD Radeon gfx1201 (RX 9070 / R9700 class)", "rocm"),
+        ("Ascend NPU 64GB", "other"),
+        ("16 GB Intel Arc (XPU)", "other"),
+        ("22GB cards (21.48 GiB; RTX 2080 Ti 22G)", "cuda"),
+    ],
+)
+def test_a_card_of_another_maker_is_known_by_its_name(gpu: str, platform: str) -> None:
+    assert card_of(row(gpu=gpu, gpu_mem_gib=None)).accelerator.platform == platform
+
+
+@pytest.mark.parametrize(
+    ("written", "tokens", "early"),
+    [
+        pytest.param("0.7.x", 2048, (0, 7, 2), id="either-is-possible"),
+        pytest.param("0.7.2", 65536, None, id="whole-prompts"),
+        pytest.param("0.7.3", 2048, None, id="chunks"),
+    ],
+)
+def test_latent_attention_was_cut_off_from_chunked_prefill_at_first(
+    written: str, tokens: int, early: tuple[int, int, int] | None
+) -> None:
+    facts = catalogue.lookup("deepseek-ai/DeepSeek-V2-Lite-Chat")
+    assert facts is not None
+    ran = row(vllm_version=written, max_num_batched_tokens=None, max_model_len=65536, other_flags=None)
+    era = era_of(ran, shape_from_facts(facts))
+    assert (era.early and era.early.release) == early
+    serving = serving_of(ran, era, online_fp8=False, max_model_len=65536)
+    assert serving.max_num_batched_tokens == tokens
+
+    found = predict(ran, facts.config).available_low
+    whole = predict(replace(ran, vllm_version="0.7.2"), facts.config).available_low
+    assert found is not None
+    assert whole is not None
+    assert (found == whole, found > whole) == ((False, True) if written == "0.7.3" else (True, False))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,36 @@ def test_headers_leave_nothing_to_be_explained_by_its_size() -> None:
     assert disagreement(shape_from_facts(facts), facts) is not None
 
 
+@pytest.mark.parametrize(
+    ("model", "silent", "layers", "tied"),
+    [
+        pytest.param(
+            "mistralai/Mistral-Small-3.2-24B-Instruct-2506", True, 1, False, id="an-output-layer-of-its-own"
+        ),
+        pytest.param("mistralai/Mistral-Small-3.2-24B-Instruct-2506", True, 0, True, id="none"),
+        pytest.param(
+            "mistralai/Mistral-Small-3.2-24B-Instruct-2506", True, 2, True, id="something-else-beside"
+        ),
+        pytest.param(
+            "mistralai/Mistral-Small-3.2-24B-Instruct-2506", False, 1, True, id="the-config-says-tied"
+        ),
+        pytest.param(TIED, True, 1, True, id="a-class-that-always-ties"),
+    ],
+)
+def test_files_decide_what_a_config_leaves_out_of_tied_embeddings(
+    model: str, layers: int, *, silent: bool, tied: bool
+) -> None:
+    known = facts_of(model, files=())
+    config = {key: value for key, value in known.config.items() if key != "tie_word_embeddings"}
+    if not silent:
+        config["tie_word_embeddings"] = True
+    alone = shape_from_facts(replace(known, config={**config, "tie_word_embeddings": True}))
+    beside = layers * alone.vocab_size * alone.hidden_size * 2
+    facts = replace(known, config=config, files=one_file(stored_bytes(alone, 2) + beside))
+
+    assert shape_from_facts(facts).tied_embeddings is tied
+
+
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = "model.safetensors.index.json"
 

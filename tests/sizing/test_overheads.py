@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"  # 32 layers, hidden 4096, intermediate 14336, vocabulary 128256
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"  # hidden 4096, 8 experts of 14336, 2 for each token
+QWEN_MOE = "Qwen/Qwen3-30B-A3B"  # hidden 2048: three tenths of what goes with the width is halved
+NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}
 QWEN_VL = "Qwen/Qwen2.5-VL-7B-Instruct"
 WIDTH = 8192 * 4096 * 2  # bytes of one tensor of the model's width with H100's batch
 ENTRIES = 1024 * 128256
@@ -35,6 +37,9 @@ def built(
 ) -> Launch:
     facts = lookup(model_id)
     assert facts is not None
+    section = options.pop("quantization_config", None)
+    if section is not None:
+        facts = replace(facts, config={**facts.config, "quantization_config": section})
     shape, accelerator, release = shape_from_facts(facts), find(card), EngineVersion(version)
     serving = Serving(engine_version=str(release), **options)
     pool = NodePool(name="any", accelerator=accelerator, gpus_per_node=8, nodes=1)
@@ -136,6 +141,39 @@ def test_large_cards_capture_larger_batches(card: str, version: tuple[int, int, 
     graphs = built(LLAMA, version, card=card).graphs
     per_layer = 30 if version >= (0, 29, 0) else 25
     assert graphs.expected == per_layer * int(Fraction(captured + 10, 51 + 10) * 32 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("card", "version", "per_layer"),
+    [
+        pytest.param("RTX-PRO-6000", (0, 15, 1), 104, id="many-kernels"),
+        pytest.param("RTX-PRO-6000", (0, 16, 0), 43, id="fewer"),
+        pytest.param("B200", (0, 15, 1), 33, id="fused"),
+    ],
+)
+def test_graphs_of_fp4_experts_follow_the_kernels_of_the_card(
+    card: str, version: tuple[int, int, int], per_layer: int
+) -> None:
+    launch = built(QWEN_MOE, version, card=card, quantization_config=NVFP4)
+    assert launch.graphs.expected == per_layer * int(Fraction(85, 100) * len(launch.shape.layers) * MIB)
+
+
+def test_the_first_engine_passed_experts_chunks_of_tokens() -> None:
+    launch = built(MIXTRAL, (0, 7, 3))
+    chunk = 2 * 32768 * 2 * (3 * 14336 + 4096)
+    assert [overheads.expert_workspace(launch, tokens) for tokens in (16384, 32768, 131072)] == [
+        chunk // 2, chunk, chunk,
+    ]  # fmt: skip
+
+
+def test_off_cuda_the_interval_is_wider_by_a_share_of_the_card() -> None:
+    cuda = built(LLAMA, (0, 33, 0))
+    assert cuda.accelerator is not None
+    rocm = replace(cuda, accelerator=replace(cuda.accelerator, platform="rocm"))
+    share = -(-cuda.accelerator.memory_bytes // 100)
+    inner, outer = overheads.non_torch(cuda), overheads.non_torch(rocm)
+    assert (outer.high - inner.high, outer.expected - inner.expected) == (share, 0)
+    assert inner.low - outer.low == cuda.accelerator.memory_bytes // 100
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,15 @@ _CAPABILITIES: Final = (
     ("t4", (7, 5)),
     ("rtx20", (7, 5)),
 )
-_UNNAMED: Final = (9, 0)  # refuses least, so that the row's own start decides
+# Cards of other makers, by the words of their names: nothing of the engine was fitted on their stacks.
+_PLATFORMS: Final = (
+    ("rocm", re.compile(r"\b(?:amd|radeon|instinct|rocm|mi\d{3}x?|gfx\d+)\b", re.IGNORECASE)),
+    (
+        "other",
+        re.compile(r"\b(?:ascend|npu|intel|arc|xpu|gaudi\d?|hpu|tpu|mlu|kunlun\w*|metax)\b", re.IGNORECASE),
+    ),
+)
+ABLE: Final = (9, 0)  # refuses least, so that the row's own start decides
 _MAKERS: Final = {"nvidia", "amd", "geforce", "tesla"}
 _USUAL_BYTES: Final = 80 * GIB
 
@@ -95,7 +103,7 @@ def card_of(row: LogRow) -> Card:
     else:
         capability = _capability(name)
         if capability is None:
-            capability = _UNNAMED
+            capability = ABLE
             assumed.append(f"compute capability {capability[0]}.{capability[1]} for a card without a name")
         accelerator = Accelerator(
             alias=name or "a card without a name",
@@ -104,6 +112,7 @@ def card_of(row: LogRow) -> Card:
             compute_capability=capability,
             provenance=Provenance.MEASURED,
             source=row.source or "",
+            platform=next((platform for platform, names in _PLATFORMS if names.search(name)), "cuda"),
         )
     return Card(
         accelerator=accelerator,

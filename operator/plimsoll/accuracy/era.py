@@ -77,6 +77,10 @@ _NOT_SAID: Final = "as the log does not say"
 _OLD_BLOCK: Final = 16
 _V1_EVERYWHERE: Final = (0, 9, 2)
 _LAST_FIRST_ENGINE: Final = (0, 7, 3)
+# Latent attention came with 0.7.1, and was cut off from chunked prefill until 0.7.3.
+_ANY_07: Final = re.compile(r"\b0\.7(?:\.x)?(?![.\d])")
+_WHOLE_LATENT: Final = (0, 7, 2)
+_CHUNKED_LATENT: Final = (0, 7, 3)
 _FIRST_ENGINE: Final = re.compile(r"\bV0\b")
 _V1_NEEDS: Final = (8, 0)
 _V0_TOKENS: Final = 2048
@@ -95,6 +99,7 @@ class Era:
         written: the release that ran, as far as it is known.
         version: what it is reckoned as.
         first_engine: whether the engine of before V1 ran, which profiled whole prompts.
+        whole_prompts: whether it cut no prompt into chunks, however long.
         early: another release that may have run as well, where nothing tells; the interval must hold both.
         assumed: what was taken for lack of better, in words.
     """
@@ -102,6 +107,7 @@ class Era:
     written: tuple[int, int, int]
     version: EngineVersion
     first_engine: bool = False
+    whole_prompts: bool = False
     early: EngineVersion | None = None
     assumed: tuple[str, ...] = ()
 
@@ -117,10 +123,14 @@ def era_of(row: LogRow, shape: ModelShape | None, card: Card | None = None) -> E
         notes.append(f"the engine before V1 ran (vLLM {shown}), whose profile is known less well")
     unknown = assumed is not None and assumed.endswith(_NOT_SAID)
     early = max(_EARLY, _first_with(shape))
+    latent = shape is not None and shape.latent_up_projection is not None
+    if first and latent and _ANY_07.search(row.vllm_version or "") is not None:
+        unknown, reckoned, early = True, _CHUNKED_LATENT, _WHOLE_LATENT
     return Era(
         written=written,
         version=EngineVersion(reckoned),
         first_engine=first,
+        whole_prompts=latent and reckoned < _CHUNKED_LATENT,
         early=EngineVersion(early) if unknown and early < reckoned else None,
         assumed=tuple(notes),
     )
@@ -181,7 +191,8 @@ def serving_of(row: LogRow, era: Era, *, online_fp8: bool, max_model_len: int | 
         sequences = sequences or _V0_SEQUENCES
         length = max_model_len or _V0_TOKENS
         if tokens is None:
-            tokens = max(_V0_TOKENS, length if length <= _V0_WHOLE_PROMPTS else 0, sequences)
+            whole = era.whole_prompts or length <= _V0_WHOLE_PROMPTS
+            tokens = max(_V0_TOKENS, length if whole else 0, sequences)
     share = row.gpu_memory_utilization
     cache = row.kv_cache_dtype
     return Serving(

@@ -6,14 +6,15 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from plimsoll.accuracy.cards import Card, card_of
+from plimsoll.accuracy.cards import ABLE, Card, card_of
 from plimsoll.accuracy.checkpoints import config_of, quantized_while_loading
 from plimsoll.accuracy.era import Era, Flags, era_of, serving_of
+from plimsoll.accuracy.reading import MOST
 from plimsoll.sizing import catalogue
 from plimsoll.sizing.accelerators import NodePool
 from plimsoll.sizing.engine import UnsupportedOptionError
 from plimsoll.sizing.errors import UnsupportedModelError
-from plimsoll.sizing.facts import ModelFacts
+from plimsoll.sizing.facts import ModelFacts, RepoFile
 from plimsoll.sizing.layers import FullAttention, MultiHeadLatent, SparseIndexer
 from plimsoll.sizing.rules import HardwareCannotError, precision_for
 from plimsoll.sizing.search import Placement, Search
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _FIRST_RANK: Final = "rank 0"
 _INCOMPLETE: Final = "config.json leaves out"
+_FILES_NOTE: Final = "_total_safetensors_bytes"
 _WHOLE: Final = "give the whole config.json"
 _REFUSALS: Final = (UnsupportedModelError, UnsupportedOptionError, HardwareCannotError)
 
@@ -54,6 +56,7 @@ class Prediction:
         available_low, available_bytes, available_high: for the KV cache; None where the row does not say enough.
         verdict: None where the row does not say enough.
         refused: why there are no figures; None where there are.
+        card_cannot: whether that is for what the card cannot compute, and not for its memory.
         lacking: the field that the config leaves out, so that there is nothing to size; None where it is whole.
         assumed: what was taken for lack of better, in words.
     """
@@ -69,6 +72,7 @@ class Prediction:
     available_high: int | None = None
     verdict: Verdict | None = None
     refused: str | None = None
+    card_cannot: bool = False
     lacking: str | None = None
     assumed: tuple[str, ...] = ()
 
@@ -105,7 +109,7 @@ def predict(row: LogRow, values: Mapping[str, Any]) -> Prediction:
     config, filled = config_of(values, model, row.quantization)
     assumed = list(card.assumed) + ([filled] if filled else [])
     try:
-        shape, filled = _shape(model, config)
+        shape, filled = _shape(model, config, _files(values))
     except UnsupportedModelError as problem:
         return Prediction(
             card=card,
@@ -120,7 +124,14 @@ def predict(row: LogRow, values: Mapping[str, Any]) -> Prediction:
     era = era_of(row, shape, card)
     assumed += era.assumed
     online = quantized_while_loading(config, model, row.quantization)
-    return _Sized(row, card, era, shape, tuple(assumed)).prediction(online_fp8=online)
+    found = _Sized(row, card, era, shape, tuple(assumed)).prediction(online_fp8=online)
+    if not found.card_cannot or not row.served:
+        return found
+    # It ran all the same, on a fork or a newer kernel: the verdict is wrong, and the memory can still be reckoned.
+    able = replace(card, accelerator=replace(card.accelerator, compute_capability=ABLE))
+    assumed.append(f"reckoned as on a card that can: {found.refused}")
+    other = _Sized(row, able, era, shape, tuple(assumed)).prediction(online_fp8=online)
+    return found if other.refused is not None else replace(other, verdict=found.verdict)
 
 
 def _placement(accelerator: Accelerator, precision: Precision, tensor_size: int, stages: int) -> Placement:
@@ -135,7 +146,17 @@ def _placement(accelerator: Accelerator, precision: Precision, tensor_size: int,
     )
 
 
-def _shape(model: str, config: Mapping[str, Any]) -> tuple[ModelShape, str | None]:
+def _files(values: Mapping[str, Any]) -> tuple[RepoFile, ...]:
+    """The checkpoint's files as one, where a note beside the config tells their size."""
+    size = values.get(_FILES_NOTE)
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MOST:
+        return ()
+    return (RepoFile(path="model.safetensors", size_bytes=size),)
+
+
+def _shape(
+    model: str, config: Mapping[str, Any], files: tuple[RepoFile, ...]
+) -> tuple[ModelShape, str | None]:
     """The shape of the config, or of the catalogue's where the one given is not whole, and that in words.
 
     Raises:
@@ -145,7 +166,7 @@ def _shape(model: str, config: Mapping[str, Any]) -> tuple[ModelShape, str | Non
     unread = _lacks_model_type(config)
     try:
         given = shape_from_facts(
-            ModelFacts(model_id=model, requested_revision="main", commit="local", config=config, files=())
+            ModelFacts(model_id=model, requested_revision="main", commit="local", config=config, files=files)
         )
         missing = next((warning for warning in given.warnings if warning.startswith(_INCOMPLETE)), None)
     except UnsupportedModelError as problem:
@@ -206,7 +227,7 @@ class _Sized:
             reckoned = length or self.shape.unset_max_model_len
             return self._figures(search, placement, launch, reckoned)
         except _REFUSALS as problem:
-            return self._refused(str(problem))
+            return replace(self._refused(str(problem)), card_cannot=isinstance(problem, HardwareCannotError))
 
     def _refused(self, reason: str) -> Prediction:
         return Prediction(
@@ -247,7 +268,17 @@ class _Sized:
         """The same under the other release that may have run; None where there is none."""
         if self.era.early is None:
             return None
-        serving = replace(launch.serving, engine_version=str(self.era.early))
+        era = replace(
+            self.era,
+            version=self.era.early,
+            whole_prompts=self.era.first_engine and self.shape.latent_up_projection is not None,
+        )
+        asked = serving_of(self.row, era, online_fp8=False, max_model_len=launch.serving.max_model_len)
+        serving = replace(
+            launch.serving,
+            engine_version=str(era.version),
+            max_num_batched_tokens=asked.max_num_batched_tokens,
+        )
         try:
             precision = precision_for(self.shape, serving, self.card.accelerator, self.era.early)
             placement = _placement(

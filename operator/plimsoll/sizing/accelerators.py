@@ -18,7 +18,7 @@ class Accelerator:
         product: the value of the node label nvidia.com/gpu.product.
         memory_bytes: what the driver shows to the engine, not the marketing figure.
         compute_capability: (major, minor).
-        platform: "cuda", or "rocm" where the engine runs on AMD's stack.
+        platform: "cuda", "rocm" where the engine runs on AMD's stack, "other" on one of which nothing was fitted.
     """
 
     alias: str

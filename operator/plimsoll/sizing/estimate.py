@@ -216,7 +216,7 @@ def _card_warnings(fit: Fit) -> tuple[str, ...]:
     if accelerator.platform == "rocm":
         warnings.append(
             f"{accelerator.alias} runs vLLM on ROCm: weights and KV cache are counted as on CUDA, the rest of the bill "
-            "was fitted on NVIDIA's cards; leave more room than the estimate asks for."
+            "was fitted on NVIDIA's cards and is taken with 1 % of the card more room."
         )
     return tuple(warnings)
 

@@ -96,6 +96,17 @@ def disagreement(shape: ModelShape, facts: ModelFacts) -> str | None:
     return f"{said}; check that the files are this model's."
 
 
+def with_own_output(shape: ModelShape, facts: ModelFacts) -> ModelShape:
+    """Embeddings that only the class ties come apart where the files hold an output layer beside them."""
+    if not shape.tied_embeddings:
+        return shape
+    apart = replace(shape, tied_embeddings=False)
+    held = _held_bytes(facts) - sum(facts.unloaded_bytes.values())
+    copy = stored_bytes(apart, DTYPE_BYTES[shape.dtype]) - stored_bytes(shape, DTYPE_BYTES[shape.dtype])
+    rest = held - stored_bytes(apart, DTYPE_BYTES[shape.dtype])
+    return apart if held and abs(rest) * _TOLERANCE <= copy else shape
+
+
 def with_what_headers_say(shape: ModelShape, facts: ModelFacts) -> ModelShape:
     """The shape with what the headers name beyond config.json, on every rank: nobody knows how it is split."""
     if facts.tensor_bytes is None:

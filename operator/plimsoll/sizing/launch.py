@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing import overheads
-from plimsoll.sizing.constants import TRITON_EXPERTS, at
 from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, GRAPHS_IN_BUDGET, BatchLimits, batch_limits
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import RecurrentState
-from plimsoll.sizing.quantization import WeightFormat
+from plimsoll.sizing.repacked import repacked
 from plimsoll.units import ceil_div
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from plimsoll.sizing.weights import RankWeights
 
 _BLOCK_ID_BYTES: Final = 4
-_HOPPER: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +110,7 @@ class Launch:
         weights = self.weights_on_card(stage)
         return StageCosts(
             weights_bytes=weights,
-            repacked=self._repacked(stage),
+            repacked=repacked(self, stage),
             activations=overheads.activations(self, limits, max_model_len, first=first, last=last),
             graphs=self.graphs if self._graphs_charged else NOTHING,
             runtime=overheads.non_torch(self)
@@ -214,12 +212,3 @@ class Launch:
             for stage, costs in enumerate(self.costs(max_model_len))
         ]
         return max(needs), needs.index(max(needs))
-
-    def _repacked(self, stage: int) -> Interval:
-        """What laying MXFP4 experts out for Hopper's kernels adds to them after loading."""
-        quantization, card = self.precision.quantization, self.accelerator
-        if quantization is None or quantization.weights is not WeightFormat.MXFP4 or card is None:
-            return NOTHING
-        if card.compute_capability[0] != _HOPPER or self.shape.experts is None:
-            return NOTHING
-        return at(TRITON_EXPERTS, self.version).of(self.stages[stage].layer_bytes)

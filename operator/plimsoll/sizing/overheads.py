@@ -13,6 +13,7 @@ from plimsoll.sizing.constants import (
     ENCODER,
     FORWARD_HIDDEN,
     GRAPHS_PER_EXPERT_LAYER,
+    GRAPHS_PER_FP4_EXPERT_LAYER,
     GRAPHS_PER_LATENT_LAYER,
     GRAPHS_PER_LAYER,
     LOADING,
@@ -24,6 +25,7 @@ from plimsoll.sizing.constants import (
     PIPELINE_HIDDEN,
     SAMPLER,
     SAMPLER_SCRATCH,
+    UNFITTED,
     at,
 )
 from plimsoll.sizing.engine import KEPT_WORKSPACE, SOME_V2_RUNNERS, V1_ENGINE, V2_RUNNER
@@ -43,6 +45,8 @@ _LINKED_BYTES: Final = 38 * GIB  # cards of this size are sold with links betwee
 _LARGEST_GRAPH: Final = 512
 _SHORT_CHUNK: Final = 2048
 _BLACKWELL: Final = 10
+_WORKSTATION_BLACKWELL: Final = 12
+_EXPERT_CHUNK: Final = 32768
 _GPT_OSS: Final = "gpt_oss"
 _WHOLE_PROMPTS: Final = 32768  # from here on the first engine cut prompts into chunks
 _ALL_GRAPHS: Final = 51  # sizes of a capture up to 512 tokens, each in pieces and whole
@@ -125,14 +129,20 @@ def _keeps_workspace(launch: Launch) -> bool:
 
 
 def expert_workspace(launch: Launch, tokens: int) -> int:
-    """Scratch of the routed layers (vLLM 0.33.0, fused_moe/modular_kernel.py); with whole experts, of their full width."""
+    """Scratch of the routed layers (vLLM 0.33.0, fused_moe/modular_kernel.py); with whole experts, of their full width.
+
+    The first engine passed the experts chunks of tokens (VLLM_FUSED_MOE_CHUNK_SIZE), with one cache for each product.
+    """
     experts = launch.shape.experts
     if experts is None:
         return 0
     parts = 1 if launch.serving.enable_expert_parallel else launch.tensor_parallel_size
     width = ceil_div(experts.intermediate_size, parts)
-    routed = tokens * experts.num_experts_per_token
     hidden = launch.shape.hidden_size
+    if not launch.version.at_least(V1_ENGINE):
+        routed = min(tokens, _EXPERT_CHUNK) * experts.num_experts_per_token
+        return launch.precision.element_bytes * routed * (3 * width + hidden)
+    routed = tokens * experts.num_experts_per_token
     first = max(routed * max(width, hidden), tokens * hidden)
     return launch.precision.element_bytes * (first + routed * max(2 * width, hidden))
 
@@ -152,9 +162,18 @@ def graphs_constant(launch: Launch) -> Constant:
     layers = launch.shape.layers
     if 2 * sum(isinstance(layer.cache, MultiHeadLatent) for layer in layers) >= len(layers):
         return GRAPHS_PER_LATENT_LAYER
-    if launch.shape.experts is not None:
-        return at(GRAPHS_PER_EXPERT_LAYER, launch.version)
-    return at(GRAPHS_PER_LAYER, launch.version)
+    if launch.shape.experts is None:
+        return at(GRAPHS_PER_LAYER, launch.version)
+    return at(
+        GRAPHS_PER_FP4_EXPERT_LAYER if _many_kernels(launch) else GRAPHS_PER_EXPERT_LAYER, launch.version
+    )
+
+
+def _many_kernels(launch: Launch) -> bool:
+    """Whether the card has no fused kernel for NVFP4 experts: a graph grows with every kernel that it holds."""
+    quantization, card = launch.precision.quantization, launch.accelerator
+    fp4 = quantization is not None and quantization.weights is WeightFormat.NVFP4
+    return fp4 and card is not None and card.compute_capability[0] == _WORKSTATION_BLACKWELL
 
 
 def _captures(launch: Launch) -> int:
@@ -174,10 +193,12 @@ def _largest_graph(launch: Launch) -> int:
 
 
 def non_torch(launch: Launch) -> Interval:
-    """Memory outside torch: by how the cards of a tensor parallel group are joined."""
-    if launch.accelerator is None:
+    """Memory outside torch: by how the cards of a tensor parallel group are joined; wider off CUDA, where it was read."""
+    card = launch.accelerator
+    if card is None:
         return NOTHING
-    return non_torch_constant(launch).bytes
+    found = non_torch_constant(launch).bytes
+    return found + UNFITTED[card.platform].of(card.memory_bytes) if card.platform in UNFITTED else found
 
 
 def non_torch_constant(launch: Launch) -> Constant:

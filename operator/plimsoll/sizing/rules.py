@@ -40,6 +40,7 @@ _BLOCK_MULTIPLE: Final = 16
 _TRTLLM_MULTIPLE: Final = 128
 _TRITON_PADDING: Final = (64, 1)  # of an expert's intermediate and hidden size on a rank
 _MARLIN_PADDING: Final = (128, 256)  # FlashInfer's kernels on Blackwell too
+_ROCM_PADDING: Final = (256, 256)
 
 _ALIASES: Final = {
     "awq_marlin": "awq",
@@ -367,8 +368,10 @@ def _dtype(
 
 
 def _padded(quantization: Quantization, accelerator: Accelerator) -> Quantization:
-    """MXFP4 experts are rounded up to what the kernel of this card takes (layers/quantization/mxfp4.py)."""
+    """MXFP4 experts are rounded up to what the kernel of this card takes (layers/fused_moe/oracle/mxfp4.py)."""
     if quantization.weights is not WeightFormat.MXFP4:
         return quantization
+    if accelerator.platform == "rocm":
+        return replace(quantization, padding=_ROCM_PADDING)
     hopper = HOPPER <= accelerator.compute_capability < BLACKWELL
     return replace(quantization, padding=_TRITON_PADDING if hopper else _MARLIN_PADDING)

@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.backend import cache_options, caches_on, kernel_block_size, least_block_size
+from plimsoll.sizing.beyond import outside_miss
 from plimsoll.sizing.constants import BASELINE
-from plimsoll.sizing.engine import FREE_CHECKED, NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
+from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
 from plimsoll.sizing.files import parameter_count
 from plimsoll.sizing.kv_plan import cache_layout
 from plimsoll.sizing.launch import Launch
@@ -248,7 +249,7 @@ class Search:
 
     def _try(self, placement: Placement) -> Fit | Miss:
         launch = self.launch(placement)
-        outside = self._outside_miss(placement)
+        outside = outside_miss(launch, placement, self.utilization)
         if outside is not None:
             return outside
         wanted = self.serving.max_model_len
@@ -266,42 +267,6 @@ class Search:
         )
         return Fit(
             placement=placement, launch=launch, max_model_len=length, concurrency=capacity.max_concurrency
-        )
-
-    def _outside_miss(self, placement: Placement) -> Miss | None:
-        """What stands outside the budget: memory in use before vLLM looks, and the pass of weights in 16 bits."""
-        memory = placement.accelerator.memory_bytes
-        requested = ceil_fraction(
-            memory * self.utilization
-        )  # must be free at start-up, whatever is used later
-        if self.version.at_least(FREE_CHECKED) and memory - requested < BASELINE.high_bytes:
-            most = (memory - BASELINE.high_bytes) * 100 // memory
-            return Miss(
-                reason=RefusalReason.DOES_NOT_FIT,
-                problem=f"gpuMemoryUtilization {float(self.utilization):g}, beside what the driver and CUDA take before "
-                f"vLLM looks (set {most / 100:.2f} or less),",
-                placement=placement,
-                needed_bytes=requested + BASELINE.high_bytes,
-                available_bytes=memory,
-            )
-        if not placement.precision.online:
-            return None
-        whole = rank_weights(
-            self.shape,
-            placement.tensor_parallel_size,
-            placement.pipeline_parallel_size,
-            placement.precision.element_bytes,
-            None,
-        )
-        needed = max(stage.total_bytes for stage in whole) + BASELINE.high_bytes
-        if needed <= memory:
-            return None
-        return Miss(
-            reason=RefusalReason.DOES_NOT_FIT,
-            problem="quantization fp8, which passes all weights of a 16-bit checkpoint through the card,",
-            placement=placement,
-            needed_bytes=needed,
-            available_bytes=memory,
         )
 
     def _too_small(self, launch: Launch, placement: Placement, shorter: int) -> Miss:

@@ -19,6 +19,7 @@ from plimsoll.sizing.families import (
     opt,
     vision,
 )
+from plimsoll.sizing.files import with_own_output
 from plimsoll.sizing.model import ModelShape
 from plimsoll.sizing.skips import one_for_equals, skip_modules
 
@@ -63,6 +64,8 @@ def shape_from_facts(facts: ModelFacts) -> ModelShape:
         _only_text(config)
     shape = skip_modules(builder(config, architecture, model_type))
     shape = replace(shape, layers=one_for_equals(shape.layers))
+    if architecture in vision.TIED_BY_CLASS and config.values.get("tie_word_embeddings") is None:
+        shape = with_own_output(shape, facts)
     return _with_encoder(shape, config) if shape.tower else shape
 
 

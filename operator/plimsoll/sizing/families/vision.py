@@ -202,6 +202,15 @@ def internvl_hf(config: Config, architecture: str, model_type: str) -> ModelShap
     return joined(shape, intern_hf_tower(vision_config(config), shape.hidden_size), architecture, model_type)
 
 
+# Configs that leave tie_word_embeddings out get it from these classes, also where the files hold an output layer.
+TIED_BY_CLASS: Final = frozenset(
+    {
+        "Gemma3ForConditionalGeneration",
+        "Gemma4ForConditionalGeneration",
+        "Mistral3ForConditionalGeneration",
+        "InternVLForConditionalGeneration",
+    }
+)
 FAMILIES: Final[dict[str, tuple[Builder, tuple[str, ...]]]] = {
     "Qwen2VLForConditionalGeneration": (qwen2_vl, ("qwen2_vl",)),
     "Qwen2_5_VLForConditionalGeneration": (qwen2_vl, ("qwen2_5_vl",)),

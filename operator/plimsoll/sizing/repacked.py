@@ -1,0 +1,62 @@
+"""What laying weights out for a kernel adds to them after loading, by release and card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from plimsoll.sizing.constants import TRITON_EXPERTS, at
+from plimsoll.sizing.engine import V1_ENGINE
+from plimsoll.sizing.interval import NOTHING, Interval, exactly
+from plimsoll.sizing.layers import MultiHeadLatent
+from plimsoll.sizing.quantization import WeightFormat
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.launch import Launch
+
+_HOPPER: Final = 9
+_LATENT_SINCE: Final = (0, 7, 1)
+_QUERY_UP: Final = (".q_b_proj", ".q_proj")
+
+
+def repacked(launch: Launch, stage: int) -> Interval:
+    """Bytes on one rank of a stage beyond the tensors that were loaded."""
+    return _experts_on_hopper(launch, stage) + exactly(_absorbed_into_queries(launch, stage))
+
+
+def _experts_on_hopper(launch: Launch, stage: int) -> Interval:
+    """MXFP4 experts, laid out for Triton's kernels."""
+    quantization, card = launch.precision.quantization, launch.accelerator
+    if quantization is None or quantization.weights is not WeightFormat.MXFP4 or card is None:
+        return NOTHING
+    hopper = card.platform == "cuda" and card.compute_capability[0] == _HOPPER
+    if not hopper or launch.shape.experts is None:
+        return NOTHING
+    return at(TRITON_EXPERTS, launch.version).of(launch.stages[stage].layer_bytes)
+
+
+def _absorbed_into_queries(launch: Launch, stage: int) -> int:
+    """W_Q_UK, W_QR and W_UV_O of each layer of latent attention, kept beside what they were made of.
+
+    Source: vLLM 0.7.1 to 0.7.3, attention/backends/mla/utils.py (process_weights_after_loading): in 8 bits where the
+    checkpoint is in fp8. Since 0.8 only W_UV and W_UK stand beside kv_b_proj, which the weights count.
+    """
+    version, shape = launch.version, launch.shape
+    if (
+        shape.latent_up_projection is None
+        or version.at_least(V1_ENGINE)
+        or not version.at_least(_LATENT_SINCE)
+    ):
+        return 0
+    heads = shape.num_attention_heads // launch.tensor_parallel_size
+    quantization = launch.precision.quantization
+    eight_bits = quantization is not None and quantization.weights is WeightFormat.FP8_BLOCK
+    element = 1 if eight_bits else launch.precision.element_bytes
+    first, end = launch.stages[stage].layers
+    total = 0
+    for layer in shape.layers[first:end]:
+        cache = layer.cache
+        queries = next((tensor.columns for tensor in layer.tensors if tensor.name.endswith(_QUERY_UP)), 0)
+        if isinstance(cache, MultiHeadLatent):
+            into_queries = queries * (cache.kv_lora_rank + cache.qk_rope_head_dim)
+            total += heads * (into_queries + cache.kv_lora_rank * shape.hidden_size)
+    return total * element
