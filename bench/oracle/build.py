@@ -29,6 +29,7 @@ from vllm.v1.core import kv_cache_utils as utils
 from vllm.v1.core.kv_cache_config_builder import get_kv_cache_config_builder
 from vllm.v1.core.single_type_kv_cache_manager import register_all_kvcache_specs
 from vllm.v1.worker.gpu.attn_utils import get_kv_cache_spec
+from vllm.v1.worker.gpu.spec_decode.eagle import utils as drafts
 from vllm.v1.worker.worker_base import get_current_attn_backends, get_supported_kv_cache_layouts
 
 if TYPE_CHECKING:
@@ -150,12 +151,14 @@ def _rank(engine: Any, rank: int) -> tuple[Row, Row, Any]:
         )
         with OnMeta(), set_default_torch_dtype(engine.model_config.dtype), torch.device("meta"):
             model = initialize_model(engine)
+            draft = _draft(engine, model)
         current_platform.update_block_size_for_backend(engine)
         specs = get_kv_cache_spec(engine)
     by_dtype: Counter[str] = Counter()
-    for tensor in {id(tensor): tensor for tensor in model.parameters()}.values():
+    built = torch.nn.ModuleList((model, *draft))  # what the draft shares with the model counts once
+    for tensor in {id(tensor): tensor for tensor in built.parameters()}.values():
         by_dtype[str(tensor.dtype).removeprefix("torch.")] += tensor.nbytes
-    buffers = {id(tensor): tensor.nbytes for tensor in model.buffers()}
+    buffers = {id(tensor): tensor.nbytes for tensor in built.buffers()}
     sums = {
         "parameter_bytes": by_dtype.total(),
         "parameter_bytes_by_dtype": dict(by_dtype),
@@ -163,6 +166,17 @@ def _rank(engine: Any, rank: int) -> tuple[Row, Row, Any]:
         "kv_layers": len(specs),
     }
     return sums, specs, model
+
+
+def _draft(engine: Any, model: Any) -> tuple[Any, ...]:
+    """The model's own draft layers on the last stage, sharing with the model what the worker makes them share."""
+    speculative = engine.speculative_config
+    if speculative is None or speculative.method != "mtp" or not parallel_state.get_pp_group().is_last_rank:
+        return ()
+    drafts.get_model = lambda vllm_config, model_config: initialize_model(
+        vllm_config, model_config=model_config
+    )
+    return (drafts.load_eagle_model(model, engine),)
 
 
 def _groups(engine: Any, workers: list[Row]) -> tuple[list[Row], list[int], int]:

@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--pp", type=int, default=1)
     parser.add_argument("--kv-cache-dtype", default="auto")
     parser.add_argument("--available-gib", type=float, nargs="*", default=[2, 8, 24])
+    parser.add_argument("--speculative-config", type=json.loads, help="as vLLM takes it, a JSON object")
     parser.add_argument("--extra", type=json.loads, help="further engine arguments, a JSON object")
     options = parser.parse_args()
     os.environ.update(_ENVIRONMENT, VLLM_CACHE_ROOT=tempfile.mkdtemp(prefix="vllm"))
@@ -55,7 +56,7 @@ def main() -> None:
         "tp": options.tp,
         "pp": options.pp,
         "kv_cache_dtype": options.kv_cache_dtype,
-        "extra": options.extra,
+        "extra": _extra(options),
         "available_bytes": [int(size * pretend.GIB) for size in options.available_gib],
     }
     for path in options.configs:
@@ -64,6 +65,13 @@ def main() -> None:
         if trace:
             sys.stderr.write(trace)
         print(json.dumps({"model_file": path.stem, **row}), flush=True)
+
+
+def _extra(options: argparse.Namespace) -> dict[str, object] | None:
+    """Engine arguments beside those that have options of their own; None where there are none."""
+    if options.speculative_config is None:
+        return options.extra
+    return {**(options.extra or {}), "speculative_config": options.speculative_config}
 
 
 if __name__ == "__main__":

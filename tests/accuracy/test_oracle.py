@@ -105,6 +105,62 @@ def test_every_number_counts(field: str) -> None:
     assert mismatches({**PLAN, field: PLAN[field] + 1}) == [(field, PLAN[field], PLAN[field] + 1)]
 
 
+# Qwen3.5 9B (text) with its draft layer: one more layer of attention, and a state more for each sequence.
+DELTA: dict[str, Any] = {
+    "architectures": ["Qwen3_5ForCausalLM"],
+    "model_type": "qwen3_5_text",
+    "dtype": "bfloat16",
+    "head_dim": 256,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_value_head_dim": 128,
+    "mamba_ssm_dtype": "float32",
+    "max_position_embeddings": 262144,
+    "mtp_num_hidden_layers": 1,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 4,
+    "vocab_size": 248320,
+}
+DRAFTED: dict[str, Any] = {
+    **{field: value for field, value in PLAN.items() if not field.endswith("_8192")},
+    "model_file": "Qwen--Qwen3.5-9B-Text",
+    "extra": {"speculative_config": {"method": "mtp", "num_speculative_tokens": 1}},
+    "available_bytes": 8 * 2**30,
+    "max_model_len": 262144,
+    "ranks": [{"parameter_bytes": 18_394_189_312, "buffer_bytes": 33_554_576}],
+    "block_size": 576,
+    "groups": [
+        *[{"kind": "MambaSpec", "layers": 8, "block_size": 576, "page_bytes": 2_359_296}] * 3,
+        {"kind": "FullAttentionSpec", "layers": 9, "block_size": 576, "page_bytes": 2_359_296},
+    ],
+    "bytes_per_block": 21_233_664,
+    "need_blocks_max_model_len": 468,
+    "num_blocks": 404,
+    "estimated_max_model_len": 225_216,
+    "auto_max_model_len": 225_216,
+    "auto_tokens": 225_774,
+    "auto_concurrency": 1.002481,
+}
+
+
+@pytest.mark.parametrize(
+    ("extra", "equal"),
+    [
+        pytest.param(DRAFTED["extra"], True, id="drafting"),
+        pytest.param(None, False, id="without its draft"),
+    ],
+)
+def test_a_line_with_draft_layers_is_scored_with_them(extra: dict[str, Any] | None, *, equal: bool) -> None:
+    found = mismatches({**DRAFTED, "extra": extra}, configs=lambda _: DELTA)
+
+    assert equal == (found == [])
+
+
 def test_two_sizes_of_one_block_are_neither_equal_nor_a_mismatch() -> None:
     """A page does not depend on the length; everything that does not rest on the second size is still compared."""
     line = {**PLAN, "bytes_per_block_8192": PLAN["bytes_per_block_8192"] + 1, "tokens_8192": 1}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from cli_samples import MISTRAL, estimate
+from cli_samples import MISTRAL, estimate, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,3 +85,33 @@ def test_what_the_user_set_is_in_the_command(flag: str) -> None:
     command = estimate(MISTRAL, "--gpu", "L40S", "--max-num-batched-tokens", "32768", flag)["command"]
 
     assert flag.replace("=", " ") in command.replace("\n", " ")
+
+
+_AIR: Final = "zai-org/GLM-4.5-Air"
+_MTP: Final = '{"method": "mtp", "num_speculative_tokens": 1}'
+
+
+def test_draft_layers_are_a_part_of_the_bill_and_of_the_command() -> None:
+    alone, drafting = (
+        estimate(_AIR, "--gpu", "H100", "-tp", "4", *more) for more in ((), ("--speculative-config", _MTP))
+    )
+
+    assert part(alone, "draft") == 0
+    assert part(drafting, "draft") > 2**30
+    assert part(drafting, "weights") == part(alone, "weights")
+    assert drafting["kv_cache"]["tokens"] < alone["kv_cache"]["tokens"]
+    assert drafting["command"].endswith(f"--speculative-config '{_MTP}'")
+
+
+def test_another_model_as_a_draft_is_told() -> None:
+    eagle = '{"method": "eagle3", "model": "a/b", "num_speculative_tokens": 3}'
+    document = estimate(MISTRAL, "--gpu", "L40S", "-sc", eagle)
+
+    assert [warning for warning in document["warnings"] if "method eagle3 brings another model" in warning]
+
+
+def test_a_value_that_is_none_is_refused_by_its_field() -> None:
+    result = run("estimate", MISTRAL, "--gpu", "L40S", "-sc", '{"method": "mtp"}')
+
+    assert result.exit_code == 2
+    assert "num_speculative_tokens is None" in result.stderr

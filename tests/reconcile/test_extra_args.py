@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from plimsoll.reconcile.extra_args import argument_problems, argument_warnings, served_with
 from plimsoll.sizing.serving import Serving
+from plimsoll.sizing.speculation import speculation_of
 
 PLAIN = Serving(engine_version="0.33.0")
 
@@ -41,6 +43,62 @@ def test_an_argument_that_changes_the_sum_is_in_the_plan(
     arguments: tuple[str, ...], field: str, value: Any
 ) -> None:
     assert served_with(PLAIN, arguments) == replace(PLAIN, **{field: value})
+
+
+DRAFT: dict[str, Any] = {"method": "mtp", "num_speculative_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        pytest.param(("--speculative-config", json.dumps(DRAFT)), DRAFT, id="two arguments"),
+        pytest.param((f"-sc={json.dumps(DRAFT)}",), DRAFT, id="one argument, the short name"),
+        pytest.param(
+            ("--speculative-config.method=mtp", "--speculative_config.num-speculative-tokens", "1"),
+            {"method": "mtp", "num-speculative-tokens": 1},
+            id="behind dots",
+        ),
+        pytest.param(("--spec-method", "mtp", "--spec-tokens=1"), DRAFT, id="flags of their own"),
+        pytest.param(
+            ("--speculative-config", '{"method": "mtp"}', "--spec-tokens", "1"),
+            DRAFT,
+            id="one beside the other",
+        ),
+        pytest.param(
+            ("-sc", '{"method": "ngram", "num_speculative_tokens": 4}', "-sc", json.dumps(DRAFT)),
+            DRAFT,
+            id="the last counts",
+        ),
+    ],
+)
+def test_what_proposes_tokens_is_in_the_plan(arguments: tuple[str, ...], fields: dict[str, Any]) -> None:
+    assert served_with(PLAIN, arguments) == replace(PLAIN, speculative=speculation_of(fields))
+    assert argument_warnings(arguments) == ()  # the plan says what of a draft is not in the sum
+    assert tuple(argument_problems(arguments)) == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("--seed=1", "--speculative-config"), "speculative_config is ''", id="no value"),
+        pytest.param(("--seed=1", "-sc=mtp"), "it must be a JSON object", id="a word"),
+        pytest.param(("--seed=1", "--spec-method=mtp"), "num_speculative_tokens is None", id="no number"),
+        pytest.param(("--seed=1", "--spec-tokens=2"), "method is None", id="no method"),
+        pytest.param(
+            ("--seed=1", '-sc={"method": "guess", "num_speculative_tokens": 1}'),
+            "method is 'guess'",
+            id="no such",
+        ),
+    ],
+)
+def test_what_cannot_propose_tokens_is_refused_before_the_engine_does(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    (found,) = argument_problems(arguments)
+
+    assert found.path == "spec.engine.vllm.extraArgs[1]"
+    assert words in found.message
+    assert served_with(PLAIN, arguments) == PLAIN
 
 
 def test_other_arguments_change_nothing() -> None:
@@ -83,7 +141,13 @@ def test_a_block_size_that_is_none_is_refused_before_the_engine_does(
 
 @given(
     st.lists(
-        st.one_of(st.text(max_size=12), st.sampled_from(["--block-size", "-O", "--", "-", "="])), max_size=6
+        st.one_of(
+            st.text(max_size=12),
+            st.sampled_from(
+                ["--block-size", "-O", "--", "-", "=", "-sc", "--spec-tokens", "-sc.method=mtp", "{}"]
+            ),
+        ),
+        max_size=6,
     )
 )
 def test_whatever_stands_there_is_read(arguments: list[str]) -> None:

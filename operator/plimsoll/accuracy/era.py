@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.engine import NEWEST, V1_ENGINE, EngineVersion
 from plimsoll.sizing.serving import Serving
+from plimsoll.sizing.speculation import MTP, speculation_of
 
 if TYPE_CHECKING:
     from plimsoll.accuracy.cards import Card
     from plimsoll.accuracy.rows import LogRow
     from plimsoll.sizing.model import ModelShape
+    from plimsoll.sizing.speculation import Speculation
 
 _RELEASE: Final = re.compile(r"(?<![\d.])(0)\.(\d{1,3})(?:\.(\d{1,3}))?")
 _NOTED: Final = re.compile(
@@ -87,6 +89,10 @@ _V0_TOKENS: Final = 2048
 _V0_SEQUENCES: Final = 256
 _V0_WHOLE_PROMPTS: Final = 32768  # longer contexts turned chunked prefill on by themselves
 _CACHE_DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16"}
+_OWN_DRAFT: Final = r"(?:\b\w+_)?mtp\b"
+_PROPOSED: Final = re.compile(
+    rf"(?:num[-_ ]speculative[-_ ]tokens|{_OWN_DRAFT})[\"'=: -]*([1-9]\d{{0,2}})\b", re.IGNORECASE
+)
 _SPECULATIVE: Final = ("mtp", "speculative", "drafter", "draft model", "eagle", "dflash")
 _DATED: Final = re.compile(r"\b20\d\d\b|nightly|main\b", re.IGNORECASE)
 
@@ -214,6 +220,7 @@ def serving_of(row: LogRow, era: Era, *, online_fp8: bool, max_model_len: int | 
         enable_prefix_caching=flags.prefix_caching,
         disable_hybrid_kv_cache_manager=flags.says("disable[-_ ]hybrid[-_ ]kv[-_ ]cache[-_ ]manager"),
         enable_expert_parallel=flags.says("expert[-_ ]parallel"),
+        speculative=flags.own_draft,
     )
 
 
@@ -266,6 +273,15 @@ class Flags:
     def text_only(self) -> bool:
         """Whether the towers of images and sound are left out."""
         return self.says("language[-_ ]model[-_ ]only")
+
+    @property
+    def own_draft(self) -> Speculation | None:
+        """The model's own draft layers with the tokens that they propose, one where none is said."""
+        if not self.says(_OWN_DRAFT):
+            return None
+        said = _PROPOSED.search(self.text)
+        tokens = 1 if said is None else int(said[1])
+        return speculation_of({"method": MTP, "num_speculative_tokens": tokens})
 
     @property
     def speculative(self) -> bool:

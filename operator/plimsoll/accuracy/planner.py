@@ -10,6 +10,7 @@ from plimsoll.accuracy.checkpoints import beside_config
 from plimsoll.accuracy.reading import InputError, Record, without_notes
 from plimsoll.sizing import gpus
 from plimsoll.sizing.accelerators import NodePool
+from plimsoll.sizing.draft import check_speculation, draft_of
 from plimsoll.sizing.engine import UnsupportedOptionError, parse_version
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.facts import ModelFacts
@@ -19,6 +20,7 @@ from plimsoll.sizing.rules import HardwareCannotError, precision_for
 from plimsoll.sizing.search import Placement, Search
 from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.shape import shape_from_facts
+from plimsoll.sizing.speculation import speculation_of
 from plimsoll.sizing.weights import tensor_parallel_problem
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _FLAGS: Final = (
     "allow_deprecated_quantization",
 )
 _COUNTS: Final = ("max_num_batched_tokens", "max_num_seqs", "block_size")
+_SPECULATIVE: Final = "speculative_config"
 _MOST_RANKS: Final = 4096
 _MOST: Final = 2**40
 _WITHOUT_BYTES: Final = {"trust_remote_code"}
@@ -69,6 +72,7 @@ class Planner:
             serving = _serving(record)
             version = parse_version(serving.engine_version)
             check_serving(serving, version)
+            check_speculation(shape, serving)
             precision = precision_for(shape, serving, card, version)
             tensor_size = record.count("tp", least=1, most=_MOST_RANKS)
             stages = record.count("pp", least=1, most=len(shape.layers))
@@ -77,6 +81,7 @@ class Planner:
                 tensor_size,
                 precision.quantization,
                 expert_parallel=serving.enable_expert_parallel,
+                draft=draft_of(shape, serving),
             )
             if problem is None and stages > 1:
                 problem = shape.stages_problem
@@ -160,14 +165,16 @@ def _serving(record: Record) -> Serving:
         UnsupportedOptionError: one that cannot be planned with.
     """
     extra = Record(record.mapping("extra"), f"{record.where}, extra")
-    unknown = sorted(set(extra.values) - {*_FLAGS, *_COUNTS, *_WITHOUT_BYTES})
+    unknown = sorted(set(extra.values) - {*_FLAGS, *_COUNTS, *_WITHOUT_BYTES, _SPECULATIVE})
     if unknown:
         raise UnsupportedOptionError(f"extra.{unknown[0]} is an option that cannot be planned with.")
     options: dict[str, Any] = {name: extra.integer(name, least=1, most=_MOST) for name in _COUNTS}
     options |= {name: value for name in _FLAGS if (value := extra.flag(name)) is not None}
+    speculative = extra.mapping(_SPECULATIVE)
     return Serving(
         engine_version=record.required("vllm"),
         kv_cache_dtype=record.text("kv_cache_dtype"),
         kv_cache_memory_bytes=record.integer("available_bytes", least=1),
+        speculative=speculation_of(speculative) if speculative else None,
         **options,
     )

@@ -12,6 +12,7 @@ from plimsoll.accuracy.era import Era, Flags, era_of, serving_of
 from plimsoll.accuracy.reading import MOST
 from plimsoll.sizing import catalogue
 from plimsoll.sizing.accelerators import NodePool
+from plimsoll.sizing.draft import draft_of
 from plimsoll.sizing.engine import UnsupportedOptionError
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.facts import ModelFacts, RepoFile
@@ -210,6 +211,7 @@ class _Sized:
                 tensor_size,
                 precision.quantization,
                 expert_parallel=serving.enable_expert_parallel,
+                draft=draft_of(self.shape, serving),
             )
             if problem is not None:
                 return self._refused(f"tensor parallel size {tensor_size}: {problem}")
@@ -301,11 +303,12 @@ class _Sized:
         ranks = self.row.data_parallel_size or 1
         if not launch.serving.enable_expert_parallel or ranks == 1:
             return 0
+        draft = draft_of(self.shape, launch.serving)
         alone = replace(
             self.shape,
             layers=tuple(
                 replace(layer, tensors=tuple(t for t in layer.tensors if t.expert))
-                for layer in self.shape.layers
+                for layer in (*self.shape.layers, *(draft.layers if draft is not None else ()))
             ),
         )
         bare = replace(alone, layers=tuple(replace(layer, tensors=()) for layer in alone.layers))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.accuracy.era import Flags
 from plimsoll.accuracy.tokens import switch_that_agrees
+from plimsoll.sizing.draft import draft_of
 from plimsoll.units import GIB
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def reason_for(row: LogRow, prediction: Prediction | None, measure: str) -> str:
         reasons.append(prediction.verdict.reason)
     if measure in ("available_kv", "kv_tokens", "verdict"):
         reasons += _budget(row, prediction)
-    if Flags(row.other_flags or "").speculative:
+    if Flags(row.other_flags or "").speculative and not _drafts(prediction):
         reasons.append("a draft is resident, whose weights and cache are not in the estimate")
     if measure == "bytes_per_token":
         reasons += _tokens(row, prediction)
@@ -36,6 +37,12 @@ def reason_for(row: LogRow, prediction: Prediction | None, measure: str) -> str:
     if row.notes:
         reasons.append(f"noted: {row.notes}")
     return "; ".join(reasons) or "nothing in the row explains it"
+
+
+def _drafts(prediction: Prediction) -> bool:
+    """Whether the estimate has the draft in it."""
+    launch = prediction.launch
+    return launch is not None and draft_of(launch.shape, launch.serving) is not None
 
 
 def _tokens(row: LogRow, prediction: Prediction) -> list[str]:

@@ -10,7 +10,9 @@ from typing import Any, Final
 import click
 
 from plimsoll.sizing.accelerators import Accelerator
+from plimsoll.sizing.engine import UnsupportedOptionError
 from plimsoll.sizing.gpus import UnknownAccelerator, find
+from plimsoll.sizing.speculation import Speculation, read_speculation
 from plimsoll.units import GIB, QuantityError, parse_bytes
 
 _DECIMAL: Final = re.compile(r"^(\d{1,3}(\.\d{0,12})?|\.\d{1,12})$")
@@ -176,7 +178,23 @@ def engine_integer(text: str) -> int | None:
     return None if "." in number else int(number) * 1024**power
 
 
+class SpeculationType(click.ParamType[Speculation]):
+    """vLLM's JSON for speculative decoding."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Speculation:
+        """Read it, or say which field is wrong."""
+        if isinstance(value, Speculation):
+            return value
+        try:
+            return read_speculation(str(value))
+        except UnsupportedOptionError as error:
+            self.fail(str(error), param, ctx)
+
+
 GIB_COUNT: Final = GibType()
 KV_CACHE_SIZE: Final = CacheSizeType(least=1, what="size of a KV cache", example="8Gi")
 MODEL_LENGTH: Final = CountType(may_be_open=True)
 TOKENS: Final = CountType()
+SPECULATION: Final = SpeculationType()

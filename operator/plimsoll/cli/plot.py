@@ -18,6 +18,7 @@ _FILLS: Final[
     dict[PartName, tuple[str, str]]
 ] = {  # colours that stay apart for the colour-blind (Okabe, Ito)
     PartName.WEIGHTS: ("#0072b2", "weights"),
+    PartName.DRAFT: ("#f0e442", "draft"),
     PartName.KV_CACHE: ("#009e73", "KV cache"),
     PartName.STATE: ("#56b4e9", "state"),
     PartName.ACTIVATIONS: ("#e69f00", "activations"),

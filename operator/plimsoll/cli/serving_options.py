@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from plimsoll.cli.gathered import gathered
-from plimsoll.cli.params import GIB_COUNT, KV_CACHE_SIZE, MAX_PARALLEL, MODEL_LENGTH, TOKENS, ShareType
+from plimsoll.cli.params import (
+    GIB_COUNT,
+    KV_CACHE_SIZE,
+    MAX_PARALLEL,
+    MODEL_LENGTH,
+    SPECULATION,
+    TOKENS,
+    ShareType,
+)
 from plimsoll.sizing.serving import Serving
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+    from plimsoll.sizing.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,7 @@ class ServingOptions:
     enable_prefix_caching: bool | None
     disable_hybrid_kv_cache_manager: bool
     enforce_eager: bool
+    speculative_config: Speculation | None
     concurrency: int | None
     kv_cache_memory_bytes: int | None
     cpu_offload_gb: int | None
@@ -64,6 +75,7 @@ class ServingOptions:
             disable_hybrid_kv_cache_manager=self.disable_hybrid_kv_cache_manager,
             enable_expert_parallel=self.enable_expert_parallel,
             allow_deprecated_quantization=self.allow_deprecated_quantization,
+            speculative=self.speculative_config,
         )
 
 
@@ -136,6 +148,13 @@ _SCHEDULER = (
         help="Keep the cache of sliding windows in full, as vLLM does without its hybrid manager.",
     ),
     click.option("--enforce-eager", is_flag=True, help="Run without CUDA graphs."),
+    click.option(
+        "-sc",
+        "--speculative-config",
+        type=SPECULATION,
+        help='Speculative decoding, such as \'{"method": "mtp", "num_speculative_tokens": 1}\' for the model\'s own '
+        "draft layers; of another model as a draft the plan warns.",
+    ),
 )
 _MEMORY = (
     CONCURRENCY,

@@ -90,6 +90,7 @@ def serve_command(plan: Plan, serving: Serving) -> tuple[str, ...]:
         ("--block-size", serving.block_size),
         ("--max-num-seqs", serving.max_num_seqs or plan.lowered_max_num_seqs),
         ("--max-num-batched-tokens", serving.max_num_batched_tokens),
+        ("--speculative-config", None if serving.speculative is None else serving.speculative.text),
     ]
     lines = [shlex.join((flag, str(value))) for flag, value in flags if value is not None]
     lines += [flag for flag, is_set in _switches(serving) if is_set]

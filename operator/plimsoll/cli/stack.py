@@ -27,6 +27,7 @@ _CACHE: Final = ("▒", "K", "green")
 _REST: Final = ("▓", "A", "yellow")
 _OUTSIDE: Final = ("▞", "R", "red")
 _FREE: Final = (" ", " ", "dim")
+_WEIGHTS_HELD: Final = (PartName.WEIGHTS, PartName.DRAFT)
 _CACHES: Final = (PartName.KV_CACHE, PartName.STATE)
 
 _Look = tuple[str, str, str]
@@ -107,7 +108,7 @@ def _layers(part: Part) -> list[_Layer]:
     """Weights at the bottom, then the caches, then what comes and goes."""
     plan = part.plan
     by_name = {line.name: line.bytes for line in plan.parts}
-    weights = by_name.get(PartName.WEIGHTS, 0)
+    weights = sum(by_name.get(name, 0) for name in _WEIGHTS_HELD)
     cache = sum(by_name.get(name, 0) for name in _CACHES)
     rest = part.requested_bytes - weights - cache
     tokens = format_count(plan.kv_cache.tokens)

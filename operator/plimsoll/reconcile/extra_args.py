@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from plimsoll.reconcile.problems import FieldProblem, problem
+from plimsoll.sizing.engine import UnsupportedOptionError
+from plimsoll.sizing.speculation import speculation_of, speculative_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from plimsoll.sizing.serving import Serving
+    from plimsoll.sizing.speculation import Speculation
 
 _PATH: Final = "spec.engine.vllm.extraArgs"
 _BLOCK_SIZE: Final = "--block-size"
@@ -27,9 +32,16 @@ _SWITCHES: Final[dict[str, tuple[str, bool]]] = {
     "--allow-deprecated-quantization": ("allow_deprecated_quantization", True),
     "-ep": ("enable_expert_parallel", True),
 }
+# The flags that together make up --speculative-config, and the field that a flag of its own sets.
+_SPECULATIVE: Final = ("--speculative-config", "-sc")
+_SPECULATIVE_FIELDS: Final = {
+    "--spec-method": "method",
+    "--spec-model": "model",
+    "--spec-tokens": "num_speculative_tokens",
+}
 # vLLM 0.33.0, engine/arg_utils.py: what else takes memory of the card, or changes what a token takes of it.
 _NOT_RECKONED: Final = (
-    "--speculative-config", "-sc", "--enable-lora", "--max-loras", "--max-lora-rank", "--num-gpu-blocks-override",
+    "--enable-lora", "--max-loras", "--max-lora-rank", "--num-gpu-blocks-override",
     "--limit-mm-per-prompt", "--mm-encoder-tp-mode", "--decode-context-parallel-size", "-dcp",
     "--prefill-context-parallel-size", "-pcp", "--mamba-cache-dtype", "--mamba-ssm-cache-dtype", "--mamba-cache-mode",
     "--mamba-block-size", "--compilation-config", "-cc", "-O", "--cudagraph-capture-sizes",
@@ -42,11 +54,12 @@ _NOT_RECKONED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Argument:
-    """One flag with its value, and where in the list it stands."""
+    """One flag with its value, where in the list it stands, and the field that follows it behind a dot."""
 
     flag: str
     value: str | None
     index: int
+    field: str = ""
 
 
 def served_with(serving: Serving, extra_args: Sequence[str]) -> Serving:
@@ -58,6 +71,8 @@ def served_with(serving: Serving, extra_args: Sequence[str]) -> Serving:
             changes[field] = value
         elif argument.flag == _BLOCK_SIZE and (size := _block_size(argument.value)) is not None:
             changes["block_size"] = size
+    with suppress(UnsupportedOptionError):
+        changes["speculative"] = _speculation(extra_args) or serving.speculative
     return replace(serving, **changes)
 
 
@@ -71,6 +86,11 @@ def argument_problems(extra_args: Sequence[str]) -> Iterator[FieldProblem]:
                 f"{_BLOCK_SIZE} takes a whole number of tokens from 1 to {_LARGEST_BLOCK}, and stands with "
                 f"{'none' if argument.value is None else repr(argument.value)}; correct or remove it",
             )
+    try:
+        _speculation(extra_args)
+    except UnsupportedOptionError as error:
+        last = max(one.index for one in _arguments(extra_args) if _is_speculative(one))
+        yield problem(f"{_PATH}[{last}]", extra_args[last], str(error).removesuffix("."))
 
 
 def argument_warnings(extra_args: Sequence[str]) -> tuple[str, ...]:
@@ -83,6 +103,38 @@ def argument_warnings(extra_args: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def _is_speculative(argument: _Argument) -> bool:
+    return argument.flag in _SPECULATIVE or argument.flag in _SPECULATIVE_FIELDS
+
+
+def _speculation(extra_args: Sequence[str]) -> Speculation | None:
+    """What proposes tokens: one JSON object, fields of it behind a dot, and flags of their own, as vLLM joins them.
+
+    Raises:
+        UnsupportedOptionError: they do not make up what the engine takes.
+    """
+    whole: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
+    apart: dict[str, Any] = {}
+    for argument in filter(_is_speculative, _arguments(extra_args)):
+        if argument.flag in _SPECULATIVE_FIELDS:
+            apart[_SPECULATIVE_FIELDS[argument.flag]] = _json(argument.value)
+        elif argument.field:
+            dotted[argument.field] = _json(argument.value)
+        else:
+            whole = speculative_fields(argument.value or "")
+    fields = {**(dotted or whole), **apart}  # what stands behind dots is joined, and put behind the rest
+    return speculation_of(fields) if any(map(_is_speculative, _arguments(extra_args))) else None
+
+
+def _json(text: str | None) -> object:
+    """The value as vLLM reads it behind a dot: JSON, or else the text itself."""
+    try:
+        return json.loads(text or "")
+    except (ValueError, RecursionError):
+        return text
+
+
 def _arguments(extra_args: Sequence[str]) -> Iterator[_Argument]:
     """Flags with their values, in any spelling that vLLM takes: `--a=b`, `--a b`, underscores for dashes."""
     for index, text in enumerate(extra_args):
@@ -93,7 +145,8 @@ def _arguments(extra_args: Sequence[str]) -> Iterator[_Argument]:
             flag = "--" + flag.removeprefix("--").replace("_", "-")
         following = extra_args[index + 1] if index + 1 < len(extra_args) else None
         value = joined if equals else following
-        yield _Argument(flag.split(".", 1)[0], value, index)
+        flag, _, field = flag.partition(".")
+        yield _Argument(flag, value, index, field)
 
 
 def _block_size(text: str | None) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.cache_dtypes import PACKED, TURBOQUANT_BLOCK, TURBOQUANT_KEPT
+from plimsoll.sizing.draft import draft_of, speculative_tokens
 from plimsoll.sizing.engine import V1_ENGINE, block_size
 from plimsoll.sizing.layers import (
     ChunkedLocal,
@@ -13,17 +14,20 @@ from plimsoll.sizing.layers import (
     MultiHeadLatent,
     RecurrentState,
     SlidingWindow,
+    SparseIndexer,
 )
 
 if TYPE_CHECKING:
     from plimsoll.sizing.accelerators import Accelerator
     from plimsoll.sizing.cache_dtypes import PackedFormat
+    from plimsoll.sizing.draft import Draft
     from plimsoll.sizing.engine import EngineVersion
     from plimsoll.sizing.layers import CacheKind
     from plimsoll.sizing.model import AttentionKernels, ModelShape
     from plimsoll.sizing.serving import Serving
 
 # Sources: vLLM 0.33.0, platforms/cuda.py and v1/attention/backends; memory by release from the released wheels.
+_SHARED_INDEXERS: Final = (0, 24, 0)  # before, layers that share an indexer held the cache of one too
 _HYBRID_PREFIX_CACHING: Final = (0, 26, 0)  # on by default for models with states
 _STATE_CHECKPOINTS: Final = (0, 29, 0)
 _DELTA_ALIGNMENT: Final = (0, 33, 0)
@@ -45,22 +49,28 @@ class CacheOptions:
         prefix_caching: None is the release's default.
         hybrid_manager: off, windows beside full attention are kept in full.
         kv_cache_dtype: packed formats change what a token takes.
+        draft: layers behind the model's own, for speculative decoding.
+        speculative_tokens: proposed in one step, whoever proposes them.
     """
 
     prefix_caching: bool | None = None
     hybrid_manager: bool = True
     kv_cache_dtype: str = "auto"
+    draft: Draft | None = None
+    speculative_tokens: int = 0
 
 
 DEFAULT_CACHES: Final = CacheOptions()
 
 
-def cache_options(serving: Serving, kv_cache_dtype: str) -> CacheOptions:
+def cache_options(shape: ModelShape, serving: Serving, kv_cache_dtype: str) -> CacheOptions:
     """How the engine keeps caches with these options and the dtype that the cache gets."""
     return CacheOptions(
         prefix_caching=serving.enable_prefix_caching,
         hybrid_manager=not serving.disable_hybrid_kv_cache_manager,
         kv_cache_dtype=kv_cache_dtype,
+        draft=draft_of(shape, serving),
+        speculative_tokens=speculative_tokens(shape, serving),
     )
 
 
@@ -108,29 +118,42 @@ def caches_on(
     accelerator: Accelerator | None,
     options: CacheOptions = DEFAULT_CACHES,
 ) -> tuple[tuple[CacheKind, ...], ...]:
-    """The caches of each layer, as this card and this release keep them."""
+    """The caches of each layer, those of a draft last, as this card and this release keep them."""
     prefix_caching = options.prefix_caching
     if prefix_caching is None:
         prefix_caching = version.at_least(_HYBRID_PREFIX_CACHING)
     generation = 0 if accelerator is None else accelerator.compute_capability[0]
-    kinds = {cache for layer in shape.layers for cache in layer.caches}
+    layers = (*shape.layers, *(options.draft.layers if options.draft is not None else ()))
+    kinds = {cache for layer in layers for cache in layer.caches}
     if options.prefix_caching is None and all(isinstance(kind, RecurrentState) for kind in kinds):
         prefix_caching = False  # models without attention: vLLM calls it experimental there
     in_full = not options.hybrid_manager and any(isinstance(kind, FullAttention) for kind in kinds)
     made = {
-        kind: _made(kind, version, generation, prefix_caching=prefix_caching, in_full=in_full)
+        kind: _drafting(
+            _made(kind, version, generation, prefix_caching=prefix_caching, in_full=in_full), options
+        )
         for kind in kinds
     }
     apart = not version.at_least(V1_ENGINE)  # the first engine kept states beside the planned cache
     plain = tuple(
         tuple(made[cache] for cache in layer.caches if not (apart and isinstance(cache, RecurrentState)))
-        for layer in shape.layers
+        for layer in layers
     )
-    return _packed(plain, options.kv_cache_dtype)
+    if not version.at_least(_SHARED_INDEXERS):
+        plain = _each_indexed(plain)
+    return _packed(plain, options.kv_cache_dtype, own=len(shape.layers))
+
+
+def _each_indexed(layers: tuple[tuple[CacheKind, ...], ...]) -> tuple[tuple[CacheKind, ...], ...]:
+    """With index keys in every layer, where any layer has them: that of sparse attention alone has no more."""
+    keys = next((cache for held in layers for cache in held if isinstance(cache, SparseIndexer)), None)
+    if keys is None:
+        return layers
+    return tuple(held if keys in held else (keys, *held) for held in layers)
 
 
 def _packed(
-    layers: tuple[tuple[CacheKind, ...], ...], kv_cache_dtype: str
+    layers: tuple[tuple[CacheKind, ...], ...], kv_cache_dtype: str, *, own: int
 ) -> tuple[tuple[CacheKind, ...], ...]:
     """The caches in a packed format; TurboQuant leaves the layers at both ends of a pure decoder in 16 bits."""
     packing = PACKED.get(kv_cache_dtype)
@@ -138,9 +161,9 @@ def _packed(
         return layers
     hybrid = any(isinstance(cache, RecurrentState) for held in layers for cache in held)
     kept = TURBOQUANT_KEPT if packing.backend == "TURBOQUANT" and not hybrid else 0
-    kept = min(kept, len(layers) // 2)
+    kept = min(kept, own // 2)
     return tuple(
-        tuple(_pack(cache, packing, packed=kept <= layer < len(layers) - kept) for cache in held)
+        tuple(_pack(cache, packing, packed=kept <= layer < own - kept or layer >= own) for cache in held)
         for layer, held in enumerate(layers)
     )
 
@@ -167,6 +190,13 @@ def _made(
             return FullAttention(num_kv_heads=kind.num_kv_heads, head_size=kind.head_size)
         case _:
             return kind
+
+
+def _drafting(kind: CacheKind, options: CacheOptions) -> CacheKind:
+    """With room in a recurrent state for the tokens that are proposed."""
+    if not isinstance(kind, RecurrentState):
+        return kind
+    return replace(kind, speculative=options.speculative_tokens)
 
 
 def _state(

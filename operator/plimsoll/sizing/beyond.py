@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plimsoll.sizing.constants import BASELINE
+from plimsoll.sizing.draft import built_draft
 from plimsoll.sizing.engine import FREE_CHECKED, GRAPHS_IN_BUDGET
 from plimsoll.sizing.placement import Miss
 from plimsoll.sizing.plan import RefusalReason
@@ -86,6 +87,7 @@ def _whole_weights(launch: Launch, placement: Placement) -> Miss | None:
         placement.pipeline_parallel_size,
         placement.precision.element_bytes,
         None,
+        draft=built_draft(launch.shape, launch.serving, launch.version),
     )
     needed = max(stage.total_bytes for stage in whole) + BASELINE.high_bytes
     if needed <= placement.accelerator.memory_bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing import overheads
 from plimsoll.sizing.constants import FORWARD_HIDDEN, SAMPLER, TRITON_EXPERTS, at
+from plimsoll.sizing.draft import HEADS_SHARED, draft_of
 from plimsoll.sizing.engine import GRAPHS_IN_BUDGET
 from plimsoll.sizing.interval import exactly
 from plimsoll.sizing.layers import RecurrentState
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from plimsoll.sizing.interval import Interval
     from plimsoll.sizing.kv_plan import CacheCapacity
     from plimsoll.sizing.launch import Launch, StageCosts
+    from plimsoll.sizing.weights import RankWeights
 
 _WEIGHTS_SOURCE: Final = "vLLM 0.33.0, model_executor/layers: shapes, padding and sharding of each tensor"
+_DRAFT_SOURCE: Final = (
+    "vLLM 0.33.0, model_executor/models (*_mtp.py) and v1/worker/gpu/spec_decode/eagle/utils.py"
+)
 _KV_SOURCE: Final = "vLLM 0.33.0, v1/core/kv_cache_planning.py"
 _PEAK_SOURCE: Final = "vLLM 0.33.0, v1/worker/gpu_worker.py (determine_available_memory)"
 
@@ -57,6 +62,7 @@ def bill(
     cache = kv_cache(launch, capacity, stage)
     parts = (
         _weights(launch, costs, stage),
+        *draft_parts(launch, stage),
         Part(
             name=PartName.KV_CACHE,
             bytes=cache.bytes_per_gpu,
@@ -101,19 +107,12 @@ def _margin_formula(launch: Launch) -> str:
 
 
 def _weights(launch: Launch, costs: StageCosts, stage: int) -> Part:
-    weights = launch.stages[stage]
-    first, end = weights.layers
-    pieces = [
-        f"{end - first} layers over TP {launch.tensor_parallel_size}: {weights.parameter_bytes} B of parameters",
-        f"{weights.buffer_bytes} B of buffers (rotary table, attention scales)",
-    ]
-    if weights.post_load_bytes:
-        pieces.append(f"{weights.post_load_bytes} B of absorbed MLA weights made after loading")
-    kept = launch.weights_on_card(stage)
-    formula = " + ".join(pieces)
+    weights, draft = launch.stages[stage].alone, launch.stages[stage].draft
+    kept = launch.weights_on_card(stage) - (draft.total_bytes if draft is not None else 0)
+    formula = _held(weights, launch.tensor_parallel_size)
     if kept < weights.total_bytes:
         formula += f" - {weights.total_bytes - kept} B offloaded to the host"
-    if launch.shape.unloaded is not None:
+    if launch.shape.unloaded is not None and draft_of(launch.shape, launch.serving) is None:
         formula += f"; not loaded: {launch.shape.unloaded}"
     source = _WEIGHTS_SOURCE
     if costs.repacked.high:
@@ -124,6 +123,31 @@ def _weights(launch: Launch, costs: StageCosts, stage: int) -> Part:
         )
         source = f"{source}; {laid_out.source}"
     return modelled(PartName.WEIGHTS, exactly(kept) + costs.repacked, formula, source)
+
+
+def _held(weights: RankWeights, tensor_parallel_size: int) -> str:
+    """What a rank holds, in words."""
+    first, end = weights.layers
+    layers = "1 layer" if end - first == 1 else f"{end - first} layers"
+    pieces = [
+        f"{layers} over TP {tensor_parallel_size}: {weights.parameter_bytes} B of parameters",
+        f"{weights.buffer_bytes} B of buffers (rotary table, attention scales)",
+    ]
+    if weights.post_load_bytes:
+        pieces.append(f"{weights.post_load_bytes} B of absorbed MLA weights made after loading")
+    return " + ".join(pieces)
+
+
+def draft_parts(launch: Launch, stage: int) -> tuple[Part, ...]:
+    """The line for the model's own draft layers; none where nothing is drafted on this stage."""
+    draft = launch.stages[stage].draft
+    if draft is None:
+        return ()
+    drafting = draft_of(launch.shape, launch.serving)
+    own_heads = drafting is not None and drafting.heads and not launch.version.at_least(HEADS_SHARED)
+    shared = [*(("embedding",) if len(launch.stages) == 1 else ()), *(() if own_heads else ("output layer",))]
+    formula = f"{_held(draft, launch.tensor_parallel_size)}; shared with the model: {', '.join(shared) or 'nothing'}"
+    return (modelled(PartName.DRAFT, exactly(draft.total_bytes), formula, _DRAFT_SOURCE),)
 
 
 def _kv_formula(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> str:
@@ -185,7 +209,7 @@ def _graphs(launch: Launch, costs: StageCosts) -> Part:
     if launch.serving.enforce_eager:
         formula = "no CUDA graphs with enforceEager"
     elif launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None:
-        formula = f"CUDA graphs of {len(launch.shape.layers)} layers, as vLLM estimates them at start-up"
+        formula = f"CUDA graphs of {launch.stages[-1].layers[1]} layers, as vLLM estimates them at start-up"
     else:
         least, most = format_gib(launch.graphs.low), format_gib(launch.graphs.high)
         formula = f"not in the budget before vLLM 0.20: {least} to {most} come on top of it"

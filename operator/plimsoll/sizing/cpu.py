@@ -7,8 +7,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.backend import cache_options, caches_on
-from plimsoll.sizing.bill import modelled
+from plimsoll.sizing.bill import draft_parts, modelled
 from plimsoll.sizing.constants import ENGINE_PROCESS
+from plimsoll.sizing.draft import built_draft
 from plimsoll.sizing.engine import (
     CPU_BLOCK_SIZE,
     NULL_BLOCK,
@@ -98,7 +99,8 @@ def cpu_plan(
 
 def _launch(shape: ModelShape, serving: Serving, version: EngineVersion) -> Launch:
     precision = precision_for(shape, serving, None, version)
-    stages = rank_weights(shape, 1, 1, precision.element_bytes, None)
+    draft = built_draft(shape, serving, version)
+    stages = rank_weights(shape, 1, 1, precision.element_bytes, None, draft=draft)
     return Launch(
         shape=shape,
         serving=serving,
@@ -109,7 +111,7 @@ def _launch(shape: ModelShape, serving: Serving, version: EngineVersion) -> Laun
         pipeline_parallel_size=1,
         stages=stages,
         layout=cache_layout(
-            caches_on(shape, version, None, cache_options(serving, precision.kv_cache_dtype)),
+            caches_on(shape, version, None, cache_options(shape, serving, precision.kv_cache_dtype)),
             stages=[stage.layers for stage in stages],
             tensor_parallel_size=1,
             element_bytes=precision.kv_element_bytes,
@@ -293,11 +295,11 @@ def _cache(launch: Launch, space: _Space, capacity: CacheCapacity) -> KVCache:
 
 
 def _parts(launch: Launch, space: _Space) -> tuple[Part, ...]:
-    costs = launch.costs(space.max_model_len)[0]
+    costs, drafted = launch.costs(space.max_model_len)[0], draft_parts(launch, 0)
     rows = (
         (
             PartName.WEIGHTS,
-            exactly(costs.weights_bytes),
+            exactly(costs.weights_bytes - sum(part.bytes for part in drafted)),
             "all weights in host memory",
             _SHAPES_SOURCE,
         ),
@@ -323,4 +325,5 @@ def _parts(launch: Launch, space: _Space) -> tuple[Part, ...]:
         ),
         (PartName.MARGIN, NOTHING, "the pod asks for what is needed", "the sum of the parts above"),
     )
-    return tuple(modelled(*row) for row in rows)
+    weights, *rest = (modelled(*row) for row in rows)
+    return (weights, *drafted, *rest)

@@ -148,7 +148,8 @@ def batch_limits(
     return BatchLimits(
         max_num_batched_tokens=tokens,
         max_num_seqs=sequences,
-        in_flight_tokens=tokens * _concurrent_batches(version, accelerator, pipeline_parallel_size),
+        in_flight_tokens=tokens
+        * _concurrent_batches(version, accelerator, pipeline_parallel_size, overlaps=_overlaps(serving)),
     )
 
 
@@ -163,8 +164,13 @@ def _defaults(version: EngineVersion, accelerator: Accelerator | None) -> tuple[
     return _MIDDLE if memory >= 70 * GIB and not excluded else _SMALL
 
 
+def _overlaps(serving: Serving) -> bool:
+    """Whether the next batch is scheduled while one runs: not where a suffix tree proposes tokens."""
+    return serving.speculative is None or not serving.speculative.suffix
+
+
 def _concurrent_batches(
-    version: EngineVersion, accelerator: Accelerator | None, pipeline_parallel_size: int
+    version: EngineVersion, accelerator: Accelerator | None, pipeline_parallel_size: int, *, overlaps: bool
 ) -> int:
     """Batches that may be in flight: 1 before the window counted them; from 0.26 on one more than stages.
 
@@ -172,7 +178,7 @@ def _concurrent_batches(
     """
     if accelerator is None:
         return 1
-    return pipeline_parallel_size + 1 if version.at_least(IN_FLIGHT_WINDOW) else 1
+    return pipeline_parallel_size + overlaps if version.at_least(IN_FLIGHT_WINDOW) else 1
 
 
 def block_size(

@@ -8,6 +8,7 @@ from plimsoll.sizing.alternatives import Refused, would_fit
 from plimsoll.sizing.bill import bill, expected_capacity, fullest_stage, kv_cache
 from plimsoll.sizing.constants import BASELINE
 from plimsoll.sizing.cpu import cpu_plan
+from plimsoll.sizing.draft import check_speculation, speculation_warnings
 from plimsoll.sizing.engine import (
     GRAPHS_IN_BUDGET,
     NEWEST,
@@ -60,11 +61,12 @@ def estimate(
     try:
         version = parse_version(serving.engine_version)
         check_serving(serving, version)
+        check_speculation(shape, serving)
         shape = with_what_headers_say(shape, facts)
         if serving.max_model_len is not None and serving.max_model_len > shape.length_limit:
             return _beyond_the_model(shape, serving.max_model_len)
         if serving.tensor_parallel_size == 0:
-            return cpu_plan(shape, facts, serving, version, pools, _warnings(shape, facts, version))
+            return cpu_plan(shape, facts, serving, version, pools, _warnings(shape, facts, serving, version))
         search = Search(shape, serving, version)
         found = search.run(pools)
         if found.fit is not None:
@@ -122,7 +124,7 @@ def plan_of(search: Search, fit: Fit, facts: ModelFacts) -> Plan:
         expected_kv_cache=kv_cache(launch, expected, stage),
         lowered_max_num_seqs=None if launch.serving == serving else launch.serving.max_num_seqs,
         resources=component_resources(_host_load(search, placement, facts, weights_bytes)),
-        warnings=(*_warnings(shape, facts, search.version), *_fit_warnings(fit, search)),
+        warnings=(*_warnings(shape, facts, serving, search.version), *_fit_warnings(fit, search)),
         kv_cache_memory_bytes=serving.kv_cache_memory_bytes,
         concurrency=launch.requests,
         pinned_kv_cache_bytes=launch.cache_bytes(length),
@@ -150,9 +152,11 @@ def _limited_by(search: Search, length: int) -> str:
     return "KV cache" if search.serving.kv_cache_memory_bytes is None else "kvCacheMemory in the spec"
 
 
-def _warnings(shape: ModelShape, facts: ModelFacts, version: EngineVersion) -> tuple[str, ...]:
+def _warnings(
+    shape: ModelShape, facts: ModelFacts, serving: Serving, version: EngineVersion
+) -> tuple[str, ...]:
     """What the user should know whatever the card."""
-    warnings = [*facts.warnings, *shape.warnings]
+    warnings = [*facts.warnings, *shape.warnings, *speculation_warnings(shape, serving)]
     if facts.provenance is Provenance.RECALLED:
         warnings.append(
             f"The facts about {facts.model_id} were written from memory and not checked ({facts.source})."

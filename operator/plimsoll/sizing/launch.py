@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing import overheads
+from plimsoll.sizing.draft import speculative_tokens
 from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, GRAPHS_IN_BUDGET, BatchLimits, batch_limits
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import RecurrentState
@@ -81,6 +82,11 @@ class Launch:
             least_batched_tokens=self.shape.least_batched_tokens,
         )
 
+    @property
+    def proposed_tokens(self) -> int:
+        """Tokens that are proposed for each sequence in one step."""
+        return speculative_tokens(self.shape, self.serving)
+
     def costs(self, max_model_len: int) -> tuple[StageCosts, ...]:
         """What a rank of each stage takes beside the KV cache, with this length."""
         limits = self.limits(max_model_len)
@@ -89,7 +95,7 @@ class Launch:
             * ceil_div(max_model_len, self.layout.block_size)
             * _BLOCK_ID_BYTES
             * len(self.layout.groups)
-        )
+        ) + overheads.tokens_on_card(self, limits, max_model_len)
         return tuple(
             replace(costs, runtime=costs.runtime + tables)
             for costs in self._without_tables(limits, max_model_len)

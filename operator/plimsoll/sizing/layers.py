@@ -170,6 +170,8 @@ class RecurrentState:
         checkpoints: blocks that hold a state inside a prefill.
         alignment: tokens to which blocks of attention beside it are rounded, for such checkpoints.
         per_block: states are kept by block (prefix caching); else one per request.
+        speculative: tokens proposed in one step: each has a state of its own.
+        rows_for_proposed: the convolution remembers a row for each of those too.
     """
 
     name: str
@@ -182,6 +184,8 @@ class RecurrentState:
     checkpoints: int = 0
     alignment: int = 1
     per_block: bool = True
+    speculative: int = 0
+    rows_for_proposed: bool = True
 
     def state_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
         """Bytes of one state on one rank, with this size of the model's elements."""
@@ -189,7 +193,8 @@ class RecurrentState:
         groups = self.groups if self.groups % size == 0 else size
         channels = (self.conv_channels + groups * self.group_channels) // size
         state = self.state_elements // size * (self.state_element_bytes or element_bytes)
-        return channels * self.conv_rows * element_bytes + state
+        rows = self.conv_rows + (self.speculative if self.rows_for_proposed else 0)
+        return channels * rows * element_bytes + state
 
     def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:  # noqa: ARG002
         """Nothing: the state does not grow."""
@@ -197,7 +202,7 @@ class RecurrentState:
 
     def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
         """States that one request holds, whatever its length."""
-        return _RUNNING_STATES + self.checkpoints if self.per_block else 1
+        return self.speculative + (_RUNNING_STATES + self.checkpoints if self.per_block else 1)
 
     def describe(self) -> str:
         """The kind in vLLM's words."""

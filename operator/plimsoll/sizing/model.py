@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from plimsoll.sizing.checked import MAX_TOKENS
 
 if TYPE_CHECKING:
+    from plimsoll.sizing.draft import Draft
     from plimsoll.sizing.encoders import Encoder
     from plimsoll.sizing.layers import CacheKind
     from plimsoll.sizing.quantization import Quantization
@@ -89,6 +90,8 @@ class ModelShape:
         stages_problem: why the engine does not split the layers into pipeline stages; None where it does.
         last_release: of vLLM that had the class; None where the newest has it.
         unloaded: what the files hold and the engine does not load, in words; None if they should agree.
+        draft: the model's own draft layers, which are built for speculative decoding only; None where there are none.
+        uncounted_draft: why there is none though the engine builds some; None where that is not so.
     """
 
     architecture: str
@@ -119,6 +122,8 @@ class ModelShape:
     float16_unsafe: bool = False
     last_release: tuple[int, int, int] | None = None
     unloaded: str | None = None
+    draft: Draft | None = None
+    uncounted_draft: str | None = None
     stages_problem: str | None = None
     length_assumed: bool = False
     warnings: tuple[str, ...] = ()

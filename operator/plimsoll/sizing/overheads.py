@@ -28,6 +28,7 @@ from plimsoll.sizing.constants import (
     UNFITTED,
     at,
 )
+from plimsoll.sizing.draft import draft_of
 from plimsoll.sizing.engine import KEPT_WORKSPACE, SOME_V2_RUNNERS, V1_ENGINE, V2_RUNNER
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import MultiHeadLatent, RecurrentState
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from plimsoll.sizing.launch import Launch
 
 _COUNTER_BYTES: Final = 4  # penalty counters: one int32 per sequence and vocabulary entry, and one bit
+_TOKEN_BYTES: Final = 4
 _ROUTER_BYTES: Final = 4  # float32 logits of the router
 _LINKED_BYTES: Final = 38 * GIB  # cards of this size are sold with links between them
 _LARGEST_GRAPH: Final = 512
@@ -179,7 +181,7 @@ def _many_kernels(launch: Launch) -> bool:
 def _captures(launch: Launch) -> int:
     """Batch sizes that are captured: 1, 2, 4, then by 8 up to 256 and by 16 beyond."""
     sequences = launch.limits(1).max_num_seqs
-    largest = min(2 * sequences, _largest_graph(launch))
+    largest = min(2 * sequences * (1 + launch.proposed_tokens), _largest_graph(launch))
     return min(3, largest) + min(largest, 248) // 8 + max(0, largest - 240) // 16
 
 
@@ -226,8 +228,9 @@ def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> 
     total = NOTHING
     if last:
         entries = limits.max_num_seqs * launch.shape.vocab_size
-        bitmask = ceil_div(entries, 8)
-        total += exactly(bitmask) + _counters(launch.version, entries * _COUNTER_BYTES + bitmask)
+        bitmask = ceil_div(entries * (1 + launch.proposed_tokens), 8)
+        total += exactly(bitmask) + _counters(launch.version, entries * _COUNTER_BYTES + ceil_div(entries, 8))
+        total += exactly(_draft_inputs(launch, limits))
     if not first:
         width = launch.shape.hidden_size * launch.precision.element_bytes
         total += exactly(2 * limits.max_num_batched_tokens * width)
@@ -236,6 +239,28 @@ def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> 
     if not launch.version.at_least(V1_ENGINE):
         total += exactly(limits.max_num_seqs * _state_bytes(launch))
     return total
+
+
+def _draft_inputs(launch: Launch, limits: BatchLimits) -> int:
+    """Hidden states that a draft reads, and beside an encoder embeddings too (spec_decode/target_dependent_ar).
+
+    Of several streams the model keeps a copy as well (DeepSeek V4: get_mtp_target_hidden_states).
+    """
+    draft = draft_of(launch.shape, launch.serving)
+    if draft is None:
+        return 0
+    inputs = (1 if draft.streams == 1 else 2 * draft.streams) + (1 if launch.shape.tower else 0)
+    width = launch.shape.hidden_size * launch.precision.element_bytes
+    return inputs * limits.max_num_batched_tokens * width
+
+
+def tokens_on_card(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval:
+    """All tokens of all sequences, which proposing from them keeps on the card (vLLM 0.33.0, v1/worker/gpu/states.py)."""
+    speculation, version = launch.serving.speculative, launch.version
+    if speculation is None or not speculation.ngram or not version.at_least(SOME_V2_RUNNERS):
+        return NOTHING
+    tokens = limits.max_num_seqs * max_model_len * _TOKEN_BYTES
+    return exactly(tokens) if version.at_least(V2_RUNNER) else Interval(0, 0, tokens)
 
 
 def _state_bytes(launch: Launch) -> int:

@@ -16,6 +16,7 @@ class PartName(StrEnum):
     """The lines of the bill, per GPU."""
 
     WEIGHTS = "weights"
+    DRAFT = "draft"
     KV_CACHE = "kv_cache"
     STATE = "state"
     ACTIVATIONS = "activations"

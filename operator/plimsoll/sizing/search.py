@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from plimsoll.sizing.backend import cache_options, caches_on, kernel_block_size, least_block_size
 from plimsoll.sizing.beyond import outside_miss
 from plimsoll.sizing.constants import BASELINE
+from plimsoll.sizing.draft import built_draft
 from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_utilization
 from plimsoll.sizing.files import parameter_count
 from plimsoll.sizing.kv_plan import cache_layout
@@ -49,6 +50,7 @@ class Search:
         self.shape = shape
         self.serving = serving
         self.version = version
+        self.draft = built_draft(shape, serving, version)
         self.utilization = serving.gpu_memory_utilization or default_utilization(version)
         self.parameters = parameter_count(shape)
         self.limit = longest_allowed(shape, serving)
@@ -148,6 +150,7 @@ class Search:
                 size,
                 precision.quantization,
                 expert_parallel=self.serving.enable_expert_parallel,
+                draft=self.draft,
             )
         return self._problems[key]
 
@@ -202,10 +205,11 @@ class Search:
                 precision.quantization,
                 expert_parallel=self.serving.enable_expert_parallel,
                 expert_multiple=precision.expert_multiple,
+                draft=self.draft,
             )
         weights = self._weights[key]
         accelerator = placement.accelerator
-        options = cache_options(self.serving, precision.kv_cache_dtype)
+        options = cache_options(self.shape, self.serving, precision.kv_cache_dtype)
         return Launch(
             shape=self.shape,
             serving=self.serving,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from plimsoll.sizing.speculation import Speculation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
@@ -27,6 +29,7 @@ class Serving:
         disable_hybrid_kv_cache_manager: windows beside full attention are kept in full.
         allow_deprecated_quantization: what vLLM is about to drop is served all the same.
         enable_expert_parallel: whole experts on each rank instead of a slice of all.
+        speculative: what proposes tokens for the model to verify; None: nothing does.
     """
 
     engine_version: str
@@ -52,3 +55,4 @@ class Serving:
     enable_expert_parallel: bool = False
     allow_deprecated_quantization: bool = False
     concurrency: int | None = None
+    speculative: Speculation | None = None

@@ -12,6 +12,7 @@ from plimsoll.sizing.families import (
     deepseek,
     deepseek_v4,
     dense,
+    draft,
     falcon,
     further,
     hybrids,
@@ -62,7 +63,7 @@ def shape_from_facts(facts: ModelFacts) -> ModelShape:
     builder, architecture, model_type = _family(config)
     if architecture not in vision.FAMILIES and architecture not in further.WITH_ENCODERS:
         _only_text(config)
-    shape = skip_modules(builder(config, architecture, model_type))
+    shape = skip_modules(draft.with_draft(builder(config, architecture, model_type), config))
     shape = replace(shape, layers=one_for_equals(shape.layers))
     if architecture in vision.TIED_BY_CLASS and config.values.get("tie_word_embeddings") is None:
         shape = with_own_output(shape, facts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.accelerators import NodePool
 from plimsoll.sizing.constants import BASELINE
+from plimsoll.sizing.draft import check_speculation
 from plimsoll.sizing.engine import GRAPHS_IN_BUDGET, UnsupportedOptionError, parse_version
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
@@ -157,6 +158,7 @@ def _launch(tenant: Tenant, accelerator: Accelerator) -> Launch:
     serving = tenant.serving
     version = parse_version(serving.engine_version)
     check_serving(serving, version)
+    check_speculation(tenant.shape, serving)
     for name, value in (
         ("parallelism.tensorParallelSize", serving.tensor_parallel_size),
         ("parallelism.pipelineParallelSize", serving.pipeline_parallel_size),

@@ -8,12 +8,14 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.errors import UnsupportedModelError
+from plimsoll.sizing.layers import NoCache
+from plimsoll.sizing.model import Layer
 from plimsoll.sizing.tensors import Sharding, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from plimsoll.sizing.model import Layer, ModelShape
+    from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.quantization import Quantization
 
 # Sources: vLLM 0.33.0, layers/quantization/utils/quant_utils.py (is_layer_skipped), modelopt.py (is_layer_excluded),
@@ -25,6 +27,7 @@ _TEXT_PREFIXES: Final = ("model.language_model.model.", "model.language_model.",
 _TOWER_WORDS: Final = ("visual", "vision", "vit", "audio", "embed_vision", "multi_modal_projector", "mlp1")
 _BY_SUBSTRING: Final = ("awq", "modelopt")
 _BY_COMPONENT: Final = "bitsandbytes"  # bitsandbytes.py (is_layer_skipped_bnb) in 0.27
+_DRAFT: Final = "mtp"  # where what stands beside the layers of a draft is named
 _MAX_ENTRIES: Final = 2**16
 _MAX_PATTERN: Final = 256
 _MAX_ALTERNATIVES: Final = 64
@@ -99,11 +102,22 @@ def skip_modules(shape: ModelShape) -> ModelShape:
     if quantization.modules:
         return _mixed(shape, quantization.modules)
     skips = _Skips(quantization.method, entries)
-    return replace(
-        shape,
-        layers=tuple(skips.apply(index, layer) for index, layer in enumerate(shape.layers)),
-        every_stage=tuple(map(skips.outside, shape.every_stage)),
-    )
+    shape = replace(shape, every_stage=tuple(map(skips.outside, shape.every_stage)))
+    return _each_layer(shape, skips.apply)
+
+
+def _each_layer(shape: ModelShape, change: Callable[[str, Layer], Layer]) -> ModelShape:
+    """Every layer changed under the name that it has in the engine; a draft that cannot be read is not counted."""
+    layers = tuple(change(f"model.layers.{index}", layer) for index, layer in enumerate(shape.layers))
+    shape, draft = replace(shape, layers=layers), shape.draft
+    if draft is None:
+        return shape
+    try:
+        drafting = tuple(map(change, draft.names, draft.layers))
+        outside = change(_DRAFT, Layer(cache=NoCache(), tensors=draft.outside)).tensors
+    except UnsupportedModelError as problem:
+        return replace(shape, draft=None, uncounted_draft=str(problem).rstrip("."))
+    return replace(shape, draft=replace(draft, layers=drafting, outside=outside))
 
 
 def one_for_equals(layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -125,8 +139,7 @@ def _refusal(value: object, problem: str) -> UnsupportedModelError:
 def _mixed(shape: ModelShape, modules: Mapping[str, Quantization]) -> ModelShape:
     """Each module in the format that the checkpoint names for it, the others in 16 bits."""
     by_name = {_canonical(name): method for name, method in modules.items()}
-    layers = tuple(_mixed_layer(index, layer, by_name) for index, layer in enumerate(shape.layers))
-    shape = replace(shape, layers=layers)
+    shape = _each_layer(shape, lambda name, layer: _mixed_layer(name, layer, by_name))
     output = by_name.get("lm_head")
     if output is None:
         return shape
@@ -139,14 +152,14 @@ def _mixed(shape: ModelShape, modules: Mapping[str, Quantization]) -> ModelShape
     return replace(shape, last_stage=last)
 
 
-def _mixed_layer(index: int, layer: Layer, by_name: Mapping[str, Quantization]) -> Layer:
+def _mixed_layer(prefix: str, layer: Layer, by_name: Mapping[str, Quantization]) -> Layer:
     kept = []
     fused: Quantization | None = None
     for tensor in layer.tensors:
         if not tensor.quantized:
             kept.append(tensor)
             continue
-        name = f"model.layers.{index}.{tensor.name}"
+        name = f"{prefix}.{tensor.name}"
         if tensor.expert:
             raise _refusal(name, "experts in mixed precision are not ones that can be sized")
         own = by_name.get(name)
@@ -187,23 +200,23 @@ class _Skips:
         parts = text.split(".")
         of_a_layer = text.startswith("model.layers.") and len(parts) > 3 and parts[2].isdigit()  # noqa: PLR2004
         if of_a_layer:
-            self.by_layer.setdefault(parts[2], []).append(entry)
+            self.by_layer.setdefault(".".join(parts[:3]), []).append(entry)
         else:
             self.anywhere.append(entry)
 
-    def apply(self, index: int, layer: Layer) -> Layer:
-        """The layer with what is skipped in 16 bits; fused projections must agree."""
-        patterns = (*self.by_layer.get(str(index), ()), *self.anywhere)
+    def apply(self, prefix: str, layer: Layer) -> Layer:
+        """The layer of that name with what is skipped in 16 bits; fused projections must agree."""
+        patterns = (*self.by_layer.get(prefix, ()), *self.anywhere)
         kept = []
         fused: bool | None = None
         for tensor in layer.tensors:
             if not tensor.quantized:
                 kept.append(tensor)
                 continue
-            skipped = self._means(f"model.layers.{index}.{tensor.name}", patterns, expert=tensor.expert)
+            skipped = self._means(f"{prefix}.{tensor.name}", patterns, expert=tensor.expert)
             if tensor.follows and fused is not None and skipped != fused:
                 raise _refusal(
-                    f"model.layers.{index}.{tensor.name}",
+                    f"{prefix}.{tensor.name}",
                     "vLLM fuses it with a projection that is kept otherwise",
                 )
             fused = skipped

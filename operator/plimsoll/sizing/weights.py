@@ -11,10 +11,12 @@ from plimsoll.sizing.tensors import VOCAB_PADDING, Sharding, Tensor
 from plimsoll.units import round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from plimsoll.sizing.draft import Draft
     from plimsoll.sizing.model import Layer, ModelShape
     from plimsoll.sizing.quantization import Quantization
+    from plimsoll.sizing.rope import Rope
 
 # vLLM 0.33.0, attention/layer.py: q, k, v and prob scale, float32 buffers of each attention layer.
 ATTENTION_BUFFER_BYTES: Final = 4 * 4
@@ -32,7 +34,8 @@ class RankWeights:
         layers: indices of its layers, first and one past the last.
         parameter_bytes, buffer_bytes: as vLLM's modules hold them before any repacking.
         post_load_bytes: added by repacking (the absorbed weights of quantized MLA).
-        layer_bytes: the parameters that stand in layers, which may be offloaded to the host.
+        layer_bytes: the parameters that stand in the model's layers, which may be offloaded to the host.
+        parts: the model's share and the draft's, where there is a draft beside it.
     """
 
     layers: tuple[int, int]
@@ -40,11 +43,33 @@ class RankWeights:
     buffer_bytes: int
     post_load_bytes: int
     layer_bytes: int
+    parts: tuple[RankWeights, RankWeights] | None = None
 
     @property
     def total_bytes(self) -> int:
         """Everything that stays."""
         return self.parameter_bytes + self.buffer_bytes + self.post_load_bytes
+
+    @property
+    def alone(self) -> RankWeights:
+        """The model without the draft."""
+        return self if self.parts is None else self.parts[0]
+
+    @property
+    def draft(self) -> RankWeights | None:
+        """The draft alone; None where there is none."""
+        return None if self.parts is None else self.parts[1]
+
+    def beside(self, draft: RankWeights) -> RankWeights:
+        """Both on one rank; a draft is never offloaded."""
+        return RankWeights(
+            layers=(self.layers[0], draft.layers[1]),
+            parameter_bytes=self.parameter_bytes + draft.parameter_bytes,
+            buffer_bytes=self.buffer_bytes + draft.buffer_bytes,
+            post_load_bytes=self.post_load_bytes + draft.post_load_bytes,
+            layer_bytes=self.layer_bytes,
+            parts=(self, draft),
+        )
 
 
 def stage_layers(num_layers: int, pipeline_parallel_size: int) -> tuple[tuple[int, int], ...]:
@@ -70,8 +95,12 @@ def rank_weights(
     *,
     expert_parallel: bool = False,
     expert_multiple: int = 1,
+    draft: Draft | None = None,
 ) -> tuple[RankWeights, ...]:
-    """What a rank of each pipeline stage holds; the ranks of one stage are alike, the first has most experts."""
+    """What a rank of each pipeline stage holds; the ranks of one stage are alike, the first has most experts.
+
+    A draft stands on the last stage, with layers behind the model's.
+    """
     stages = stage_layers(len(shape.layers), pipeline_parallel_size)
 
     def size(tensor: Tensor) -> int:
@@ -83,28 +112,39 @@ def rank_weights(
             expert_multiple=expert_multiple,
         )
 
-    by_layer = _bytes_by_layer(shape, quantization, tensor_parallel_size, size)
-    last = len(stages) - 1
-    result = []
-    for stage, (first, end) in enumerate(stages):
-        outside = _outside(shape, is_first=stage == 0, is_last=stage == last)
-        in_layers = sum(by_layer[first:end])
-        parameters = in_layers + sum(map(size, outside))
-        held = shape.layers[first:end]
-        buffers = _buffer_bytes(shape, held, tensor_parallel_size, element_bytes)
-        buffers += shape.tower_buffer_bytes if stage == 0 else 0
-        if expert_parallel:
-            buffers += sum(map(_expert_map_bytes, held))
-        result.append(
-            RankWeights(
-                layers=(first, end),
-                parameter_bytes=parameters,
-                buffer_bytes=buffers,
-                layer_bytes=in_layers,
-                post_load_bytes=_absorbed_bytes(shape, held, tensor_parallel_size, quantization),
-            )
+    layers = (*shape.layers, *(draft.layers if draft is not None else ()))
+    by_layer = _bytes_by_layer(shape, layers, quantization, tensor_parallel_size, size)
+
+    def held(first: int, end: int, outside: tuple[Tensor, ...], buffers: int) -> RankWeights:
+        own, in_layers = layers[first:end], sum(by_layer[first:end])
+        in_buffers = _layer_buffer_bytes(own, tensor_parallel_size, element_bytes, maps=expert_parallel)
+        return RankWeights(
+            layers=(first, end),
+            parameter_bytes=in_layers + sum(map(size, outside)),
+            buffer_bytes=buffers + in_buffers,
+            layer_bytes=in_layers,
+            post_load_bytes=_absorbed_bytes(shape, own, tensor_parallel_size, quantization),
         )
+
+    last = len(stages) - 1
+    buffers = _table_bytes((shape.rope, *shape.other_ropes), element_bytes) + shape.buffer_bytes
+    result = [
+        held(
+            *layers_of_stage,
+            _outside(shape, is_first=stage == 0, is_last=stage == last),
+            buffers + (shape.tower_buffer_bytes if stage == 0 else 0),
+        )
+        for stage, layers_of_stage in enumerate(stages)
+    ]
+    if draft is not None:
+        outside = (*draft.outside, *(draft.apart if last else ()))
+        tables = _table_bytes((*draft.ropes, *(draft.apart_ropes if last else ())), element_bytes)
+        result[-1] = result[-1].beside(held(len(shape.layers), len(layers), outside, tables))
     return tuple(result)
+
+
+def _table_bytes(ropes: Iterable[Rope | None], element_bytes: int) -> int:
+    return sum(rope.table_bytes(element_bytes) for rope in ropes if rope)
 
 
 def _outside(shape: ModelShape, *, is_first: bool, is_last: bool) -> tuple[Tensor, ...]:
@@ -121,18 +161,17 @@ def _outside(shape: ModelShape, *, is_first: bool, is_last: bool) -> tuple[Tenso
     return tensors
 
 
-def _buffer_bytes(
-    shape: ModelShape, layers: tuple[Layer, ...], tensor_parallel_size: int, element_bytes: int
+def _layer_buffer_bytes(
+    layers: tuple[Layer, ...], tensor_parallel_size: int, element_bytes: int, *, maps: bool
 ) -> int:
-    """Rotary tables, scalars of attention, and what else is no parameter, on one stage."""
-    tables = sum(rope.table_bytes(element_bytes) for rope in (shape.rope, *shape.other_ropes) if rope)
+    """Scalars of attention, and what else in layers is no parameter; with whole experts, the maps to them."""
     scalars = sum(layer.attentions for layer in layers) * ATTENTION_BUFFER_BYTES
     own = sum(
         tensor.rank_bytes(tensor_parallel_size, element_bytes, None)
         for layer in layers
         for tensor in layer.buffers
     )
-    return tables + scalars + own + shape.buffer_bytes
+    return scalars + own + (sum(map(_expert_map_bytes, layers)) if maps else 0)
 
 
 def _expert_map_bytes(layer: Layer) -> int:
@@ -142,6 +181,7 @@ def _expert_map_bytes(layer: Layer) -> int:
 
 def _bytes_by_layer(
     shape: ModelShape,
+    layers: tuple[Layer, ...],
     quantization: Quantization | None,
     tensor_parallel_size: int,
     size: Callable[[Tensor], int],
@@ -158,7 +198,7 @@ def _bytes_by_layer(
             known[key] -= shared_scale_bytes(layer.tensors, tensor_parallel_size, quantization)
         return known[key]
 
-    return [layer_bytes(layer) for layer in shape.layers]
+    return [layer_bytes(layer) for layer in layers]
 
 
 def _absorbed_bytes(
@@ -191,6 +231,7 @@ def tensor_parallel_problem(
     quantization: Quantization | None,
     *,
     expert_parallel: bool = False,
+    draft: Draft | None = None,
 ) -> str | None:
     """Why vLLM refuses this tensor parallel size, or None where it takes it; whole experts are not split.
 
@@ -201,7 +242,7 @@ def tensor_parallel_problem(
         return None
     if shape.num_attention_heads % size:
         return f"{shape.num_attention_heads} attention heads are not divisible by {size}"
-    for chain in _split_layers(shape, expert_parallel=expert_parallel):
+    for chain in _split_layers(shape, draft, expert_parallel=expert_parallel):
         whole_blocks = not may_cut_blocks(chain, quantization)
         for tensor in chain:
             problem = _tensor_problem(tensor, size, quantization, whole_blocks=whole_blocks)
@@ -217,11 +258,15 @@ def tensor_parallel_problem(
     return None
 
 
-def _split_layers(shape: ModelShape, *, expert_parallel: bool) -> Iterator[tuple[Tensor, ...]]:
+def _split_layers(
+    shape: ModelShape, draft: Draft | None, *, expert_parallel: bool
+) -> Iterator[tuple[Tensor, ...]]:
     """The tensors of the layers that the ranks share, fused ones together; layers that are one object stand once."""
-    distinct = {id(layer): layer for layer in shape.layers}
+    distinct = {id(layer): layer for layer in (*shape.layers, *(draft.layers if draft is not None else ()))}
     for layer in distinct.values():
         yield from (chain for chain in chains(layer.tensors) if not (expert_parallel and chain[0].expert))
+    if draft is not None:
+        yield from chains(draft.outside)
 
 
 def _tensor_problem(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.checked import MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH, Config
@@ -19,11 +20,27 @@ if TYPE_CHECKING:
 _WAY_OUT: Final = "use DeepSeek V2, V3 or R1 as published, or a model of another architecture"
 _FLOAT32_BYTES: Final = 4
 _SPARSE_TYPES: Final = ("deepseek_v32", "glm_moe_dsa")
+_OWN, _SHARED = "F", "S"  # of index_topk_pattern: full and shared
+_OFFSET: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Indexer:
+    """What an indexer of sparse attention adds to a layer.
+
+    Attributes:
+        layers: those that have one of their own.
+        rope_of_layer: it turns the same pairs as the layer's queries, so both read one rotary table.
+    """
+
+    cache: SparseIndexer
+    tensors: tuple[Tensor, ...]
+    layers: frozenset[int]
+    rope_of_layer: bool
 
 
 def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelShape:
     """Layers and tensors of a DeepSeek V2 or V3 model (vLLM 0.33.0, model_executor/models/deepseek_v2.py)."""
-    sparse = _sparse(config, model_type)
     hidden = config.integer("hidden_size", maximum=MAX_WIDTH)
     heads = config.integer("num_attention_heads", maximum=MAX_HEADS)
     vocab = config.integer("vocab_size", maximum=MAX_WIDTH)
@@ -33,10 +50,11 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
     needs_expert_support(
         config, quantization.weights if quantization and experts else None, model_type=model_type
     )
-    cache = latent_cache(config, packed_fp8=sparse is not None)
+    indexer = _indexer(config, hidden, model_type)
+    cache = latent_cache(config, packed_fp8=indexer is not None)
     longest = config.integer("max_position_embeddings", maximum=MAX_TOKENS)
     rope = rope_from_config(config, rotary_dim=cache.qk_rope_head_dim, max_position_embeddings=longest)
-    attention = (*latent_attention(config, hidden, heads, cache), *_indexer(config, hidden, sparse))
+    attention = latent_attention(config, hidden, heads, cache)
     dense = gated_mlp("mlp", hidden, intermediate)
     routed = dense if experts is None else _routed(config, hidden, experts)
     up_rows = next(tensor.rows for tensor in attention if tensor.name == "self_attn.kv_b_proj")
@@ -49,13 +67,14 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
         intermediate_size=intermediate,
         vocab_size=vocab,
         num_attention_heads=heads,
-        layers=_stack(config, cache, attention, dense=dense, routed=routed, sparse=sparse),
-        kernels=AttentionKernels(sparse=sparse is not None),
+        layers=_stack(config, cache, attention, dense=dense, routed=routed, indexer=indexer),
+        kernels=AttentionKernels(sparse=indexer is not None),
         first_stage=(embedding("embed_tokens", vocab, hidden),),
         last_stage=(Tensor(name="norm", rows=hidden),),
         every_stage=(),
         tied_embeddings=config.flag("tie_word_embeddings", default=False),
         rope=rope,
+        other_ropes=() if indexer is None or indexer.rope_of_layer else (rope,),
         max_model_len=rope.max_model_len,
         experts=experts,
         latent_up_projection=(up_rows, cache.kv_lora_rank),
@@ -79,39 +98,88 @@ def _stack(
     *,
     dense: tuple[Tensor, ...],
     routed: tuple[Tensor, ...],
-    sparse: SparseIndexer | None,
+    indexer: _Indexer | None,
 ) -> tuple[Layer, ...]:
     """The layers in order: the first ones with a dense MLP, then every n-th with routed experts."""
     layers = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
     first_routed = config.integer("first_k_dense_replace", minimum=0, maximum=MAX_LAYERS, default=0)
     every = config.integer("moe_layer_freq", maximum=MAX_LAYERS, default=1)
-    return tuple(
-        Layer(
-            cache=cache,
-            extra_caches=() if sparse is None else (sparse,),
-            tensors=(*attention, *(routed if index >= first_routed and index % every == 0 else dense)),
+    stack = []
+    for index in range(layers):
+        own = indexer if indexer is not None and index in indexer.layers else None
+        mlp = routed if index >= first_routed and index % every == 0 else dense
+        stack.append(
+            Layer(
+                cache=cache,
+                extra_caches=() if own is None else (own.cache,),
+                tensors=(*attention, *(() if own is None else own.tensors), *mlp),
+            )
         )
-        for index in range(layers)
-    )
+    return tuple(stack)
 
 
-def _sparse(config: Config, model_type: str) -> SparseIndexer | None:
-    """The indexer of sparse attention; DeepSeek V2 and V3 have none."""
+def _indexer(config: Config, hidden: int, model_type: str) -> _Indexer | None:
+    """The indexer of sparse attention, if the model has one; DeepSeek V2 and V3 do not."""
     if model_type not in _SPARSE_TYPES:
         if config.values.get("index_topk") is not None:
             raise config.refuse("index_topk", f"sparse attention is not a part of {model_type}", _WAY_OUT)
         return None
     config.integer("index_topk", maximum=MAX_TOKENS)
+    cache = _cache(config)
+    return _Indexer(
+        cache=cache,
+        tensors=_projections(config, hidden, cache.head_size),
+        layers=_indexed_layers(config),
+        rope_of_layer=config.flag("indexer_rope_interleave", default=False),
+    )
+
+
+def with_indexer(config: Config, layer: Layer, model_type: str) -> Layer:
+    """The layer with an indexer of its own, which the draft layers of sparse attention have whatever the pattern."""
+    if model_type not in _SPARSE_TYPES or layer.extra_caches:
+        return layer
+    hidden = config.integer("hidden_size", maximum=MAX_WIDTH)
+    cache = _cache(config)
+    tensors = (*layer.tensors, *_projections(config, hidden, cache.head_size))
+    return replace(layer, extra_caches=(cache,), tensors=tensors)
+
+
+def _cache(config: Config) -> SparseIndexer:
     return SparseIndexer(head_size=config.integer("index_head_dim", maximum=MAX_WIDTH))
 
 
-def _indexer(config: Config, hidden: int, sparse: SparseIndexer | None) -> tuple[Tensor, ...]:
+def _indexed_layers(config: Config) -> frozenset[int]:
+    """The layers that choose tokens themselves; the others take what the last one of these chose.
+
+    Source: vLLM 0.33.0, models/deepseek_v32/attention.py. It reads neither indexer_types nor use_index_cache.
+    """
+    layers = range(config.integer("num_hidden_layers", maximum=MAX_LAYERS))
+    pattern = config.values.get("index_topk_pattern")
+    if pattern is not None:
+        letters = pattern if isinstance(pattern, Sequence) else (None,)
+        if not all(letter in (_OWN, _SHARED) for letter in letters):
+            raise config.refuse(
+                "index_topk_pattern",
+                "it must be a string, or a list, of the letters F (the layer has an indexer) and S (it shares one)",
+                "correct it, or leave it out for an indexer in every layer",
+            )
+        return frozenset(layers) - {index for index, letter in enumerate(letters) if letter == _SHARED}
+    every = _whole(config, "index_topk_freq", minimum=1, default=1)
+    offset = _whole(config, "index_skip_topk_offset", minimum=-MAX_TOKENS, default=_OFFSET)
+    return frozenset(index for index in layers if max(index - offset + 1, 0) % every == 0)
+
+
+def _whole(config: Config, field: str, *, minimum: int, default: int) -> int:
+    """A whole number where vLLM takes null for one too, and ends."""
+    if field in config.values and config.values[field] is None:
+        raise config.refuse(field, "vLLM does not take null for absent here", "set a number, or leave it out")
+    return config.integer(field, minimum=minimum, maximum=MAX_TOKENS, default=default)
+
+
+def _projections(config: Config, hidden: int, size: int) -> tuple[Tensor, ...]:
     """Replicated projections of the index keys and their weights, and a norm in float32."""
-    if sparse is None:
-        return ()
     heads = config.integer("index_n_heads", maximum=MAX_HEADS)
     queries = config.integer("q_lora_rank", maximum=MAX_WIDTH)
-    size = sparse.head_size
     name = "self_attn.indexer"
     return (
         _linear(f"{name}.wq_b", heads * size, queries, Sharding.REPLICATED),

@@ -159,6 +159,7 @@ class Mamba1:
             conv_channels=self.inner,
             conv_rows=self.kernel - 1,
             state_elements=self.inner * self.state,
+            rows_for_proposed=False,
         )
 
     def tensors(self, hidden: int, name: str) -> tuple[Tensor, ...]:
