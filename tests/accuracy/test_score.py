@@ -58,7 +58,12 @@ def test_weights_are_those_of_one_rank(
 def test_of_a_pipeline_the_fullest_stage_counts_unless_the_row_says_rank_0() -> None:
     # 16 layers of 218,112,000 values and an embedding of 525,336,576 stand on both; the last has a norm besides.
     first = 16 * 218_112_000 * 2 + 525_336_576 * 2 + 32 * 2**20 + 16 * 16
-    values: dict[str, Any] = {"pipeline_parallel_size": 2, "other_flags": None, "weights_gib_per_gpu": 7.51}
+    values: dict[str, Any] = {
+        "pipeline_parallel_size": 2,
+        "max_num_seqs": 1024,
+        "other_flags": None,
+        "weights_gib_per_gpu": 7.51,
+    }
     whole = scored(**values).prediction
     rank_0 = scored(**values, notes="values are rank 0").prediction
 
