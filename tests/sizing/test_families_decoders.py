@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from plimsoll.sizing.backend import caches_on
+from plimsoll.sizing.engine import EngineVersion
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.families.defaults import DEFAULTS
+from plimsoll.sizing.gpus import find
 from plimsoll.sizing.layers import ChunkedLocal, CrossAttention, FullAttention, NoCache, SlidingWindow
 from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.sizing.weights import rank_weights, tensor_parallel_problem
@@ -122,6 +125,22 @@ def test_cross_attention_holds_one_batch_of_the_encoder_whatever_the_length() ->
     assert {cross.blocks_for(tokens, 16, 2 * 8192) for tokens in (1, 100, 448)} == {512}
     assert cross.token_bytes(2, 2) == 10 * 2 * 64 * 2
     assert cross.describe() == "cross attention"
+
+
+@pytest.mark.parametrize(
+    ("version", "in_flight"),
+    [
+        pytest.param((0, 25, 0), 2048, id="one-batch-in-flight"),
+        pytest.param((0, 26, 0), 4096, id="two-batches"),
+    ],
+)
+def test_cross_attention_holds_as_much_whatever_is_in_flight(
+    version: tuple[int, int, int], in_flight: int
+) -> None:
+    shape = shape_from_facts(facts(CONFIGS["whisper-large-v3"]))
+    (cross, _), *_ = caches_on(shape, EngineVersion(version), find("L4"))
+    assert isinstance(cross, CrossAttention)
+    assert cross.blocks_for(448, 16, in_flight) == 128
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.cache_dtypes import PACKED, TURBOQUANT_BLOCK, TURBOQUANT_KEPT
 from plimsoll.sizing.draft import draft_of, speculative_tokens
-from plimsoll.sizing.engine import V1_ENGINE, block_size
+from plimsoll.sizing.engine import IN_FLIGHT_WINDOW, V1_ENGINE, block_size
 from plimsoll.sizing.layers import (
     ChunkedLocal,
+    CrossAttention,
     FullAttention,
     MultiHeadLatent,
     RecurrentState,
@@ -186,6 +187,8 @@ def _made(
             return _state(kind, version, generation, prefix_caching=prefix_caching)
         case MultiHeadLatent():
             return replace(kind, packed_fp8=kind.packed_fp8 and generation == _HOPPER)
+        case CrossAttention() if not version.at_least(IN_FLIGHT_WINDOW):
+            return replace(kind, batches=1)
         case SlidingWindow() | ChunkedLocal() if in_full:
             return FullAttention(num_kv_heads=kind.num_kv_heads, head_size=kind.head_size)
         case _:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plimsoll.sizing.constants import BASELINE
 from plimsoll.sizing.draft import built_draft
-from plimsoll.sizing.engine import FREE_CHECKED, GRAPHS_IN_BUDGET
+from plimsoll.sizing.engine import FREE_CHECKED
 from plimsoll.sizing.placement import Miss
 from plimsoll.sizing.plan import RefusalReason
 from plimsoll.sizing.weights import rank_weights
@@ -48,13 +48,13 @@ class _Edges:
         )
 
     def graphs(self) -> Miss | None:
-        """Before 0.20 CUDA graphs came on top of the share: the engine then dies while it captures or warms up.
+        """CUDA graphs that come on top of the share (sizing/runner.py): the engine dies while it captures or warms up.
 
         Reckoned with what is likely of them: where only the most would not fit, the plan warns. A KV space that is given
         is held against the whole card, graphs included.
         """
         launch = self.launch
-        if launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None:
+        if launch.graphs_charged:
             return None
         likely = launch.graphs.expected
         return self._beside(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing import overheads
-from plimsoll.sizing.constants import FORWARD_HIDDEN, SAMPLER, TRITON_EXPERTS, at
+from plimsoll.sizing.constants import FORWARD_HIDDEN, TRITON_EXPERTS, at
 from plimsoll.sizing.draft import HEADS_SHARED, draft_of
-from plimsoll.sizing.engine import GRAPHS_IN_BUDGET
 from plimsoll.sizing.interval import exactly
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.plan import KVCache, Part, PartName
@@ -191,13 +190,15 @@ def modelled(name: PartName, interval: Interval, formula: str, source: str) -> P
 
 def _activations(launch: Launch, costs: StageCosts, max_model_len: int) -> Part:
     limits = launch.limits(max_model_len)
-    hidden, per_entry = FORWARD_HIDDEN, at(SAMPLER, launch.version)
+    hidden, per_entry = FORWARD_HIDDEN, overheads.sampler_constant(launch)
     formula = (
         f"the higher of the forward pass of {limits.max_num_batched_tokens} tokens (the widest layer beside "
         f"{float(hidden.low):g} to {float(hidden.high):g} x {launch.shape.hidden_size} elements) and the sampler: "
         f"{limits.max_num_seqs} sequences x {launch.shape.vocab_size} vocabulary entries x "
         f"{float(per_entry.low):g} to {float(per_entry.high):g} B"
     )
+    if overheads.compiled_table(launch).high:
+        formula += ", and without a compile cache a copy of the embedding table while it compiles"
     encoder = launch.shape.encoder
     if encoder is not None:
         patches = encoder.patches(limits.max_num_batched_tokens, max_model_len)
@@ -208,11 +209,13 @@ def _activations(launch: Launch, costs: StageCosts, max_model_len: int) -> Part:
 def _graphs(launch: Launch, costs: StageCosts) -> Part:
     if launch.serving.enforce_eager:
         formula = "no CUDA graphs with enforceEager"
-    elif launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None:
+    elif launch.graphs_charged:
         formula = f"CUDA graphs of {launch.stages[-1].layers[1]} layers, as vLLM estimates them at start-up"
     else:
         least, most = format_gib(launch.graphs.low), format_gib(launch.graphs.high)
-        formula = f"not in the budget before vLLM 0.20: {least} to {most} come on top of it"
+        formula = (
+            f"not in the budget of vLLM {launch.version} with this model: {least} to {most} come on top of it"
+        )
     return modelled(PartName.GRAPHS, costs.graphs, formula, overheads.graphs_constant(launch).source)
 
 

@@ -19,12 +19,13 @@ _QWEN2_FRAME_PAIRS: Final = 7
 # Before this release Qwen 3 VL interpolated its positions for all patches at once, from four corners and in float32:
 # what a budget of 0.11 left for it (Qwen3-VL 30B on 4 x RTX 3090).
 _POSITIONS_BY_PIECES: Final = (0, 12, 0)
-_CORNER_WIDTHS: Final = 21
+_CORNER_WIDTHS: Final = 20
 _INTERNVL_TILES: Final = 13
 _MOON_PATCHES: Final = 4096
 _LLAMA4_TILES: Final = 17
 _SOUND_TOKENS: Final = 750  # 30 seconds
 _SOUND_FEATURES: Final = 256
+_GATED_VALUES: Final = 3  # gate, up, and what the two make
 _GATED: Final = ("qwen2_5_vl", "qwen2_5_omni", "pixtral")
 
 
@@ -102,7 +103,7 @@ def _vision(root: Config, vision: Config) -> Encoder | None:
     levels = vision.values.get("deepstack_visual_indexes")
     return Encoder(
         width=width,
-        inner=inner * (2 if gated else 1),
+        inner=inner * (_GATED_VALUES if gated else 1),
         patch=_CHANNELS * patch * patch * (_whole(vision, "temporal_patch_size") or 1),
         patches_per_token=item.patches_per_token,
         item_tokens=item.tokens,

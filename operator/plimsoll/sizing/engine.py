@@ -27,7 +27,6 @@ TOKENS_BY_CONCURRENCY: Final = (0, 20, 1)
 V1_ENGINE: Final = (0, 8, 0)
 FREE_CHECKED: Final = (0, 9, 0)  # the share must be free before the engine loads
 KEPT_WORKSPACE: Final = (0, 13, 0)  # scratch of the experts is kept for life
-SOME_V2_RUNNERS: Final = (0, 22, 0)
 IN_FLIGHT_WINDOW: Final = (0, 26, 0)
 TIER_160_GIB: Final = (0, 28, 0)
 V2_RUNNER: Final = (0, 29, 0)

@@ -10,7 +10,6 @@ from plimsoll.sizing.constants import BASELINE
 from plimsoll.sizing.cpu import cpu_plan
 from plimsoll.sizing.draft import check_speculation, speculation_warnings
 from plimsoll.sizing.engine import (
-    GRAPHS_IN_BUDGET,
     NEWEST,
     EngineVersion,
     UnsupportedOptionError,
@@ -192,10 +191,10 @@ def _fit_warnings(fit: Fit, search: Search) -> tuple[str, ...]:
         return tuple(warnings)  # the graphs are in the sum
     most = fit.launch.graphs.high
     beyond = accelerator.memory_bytes - fit.launch.usable_bytes - BASELINE.high_bytes
-    if not fit.launch.version.at_least(GRAPHS_IN_BUDGET) and beyond < most:
+    if not fit.launch.graphs_charged and beyond < most:
         warnings.append(
-            f"Before vLLM 0.20 CUDA graphs are not in the budget: up to {format_gib(most)} come on top and "
-            f"{format_gib(beyond)} are left; lower gpuMemoryUtilization if the engine runs out of memory."
+            f"CUDA graphs are not in the budget of vLLM {fit.launch.version} with this model: up to {format_gib(most)} "
+            f"come on top and {format_gib(beyond)} are left; lower gpuMemoryUtilization if the engine runs out of memory."
         )
     return tuple(warnings)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing import overheads
 from plimsoll.sizing.draft import speculative_tokens
-from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, GRAPHS_IN_BUDGET, BatchLimits, batch_limits
+from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, BatchLimits, batch_limits
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.repacked import repacked
+from plimsoll.sizing.runner import graphs_in_budget
 from plimsoll.units import ceil_div
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Launch:
             weights_bytes=weights,
             repacked=repacked(self, stage),
             activations=overheads.activations(self, limits, max_model_len, first=first, last=last),
-            graphs=self.graphs if self._graphs_charged else NOTHING,
+            graphs=self.graphs if self.graphs_charged else NOTHING,
             runtime=overheads.non_torch(self)
             + overheads.loading(self, weights)
             + overheads.buffers(self, limits, first=first, last=last),
@@ -149,9 +150,9 @@ class Launch:
         return overheads.graphs(self)
 
     @property
-    def _graphs_charged(self) -> bool:
-        """Before 0.20 graphs came on top of a budget, but never of the card."""
-        return self.version.at_least(GRAPHS_IN_BUDGET) or self.serving.kv_cache_memory_bytes is not None
+    def graphs_charged(self) -> bool:
+        """Whether the budget holds the graphs; a KV space that is given is held against the whole card."""
+        return graphs_in_budget(self) or self.serving.kv_cache_memory_bytes is not None
 
     def has_room(self, max_model_len: int) -> bool:
         """Whether a KV space that is given stands beside the rest: vLLM takes it as it is, and runs out of memory."""

@@ -240,15 +240,17 @@ class PackedCache:
         return self.name if self.window is None else f"{self.name} in a window of {self.window} tokens"
 
 
-_BATCHES_IN_FLIGHT: Final = 2  # a model with cross attention has one pipeline stage
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossAttention:
-    """Keys and values of what an encoder read, written once for a request."""
+    """Keys and values of what an encoder read, written once for a request.
+
+    Attributes:
+        batches: as many as the tokens in flight stand for; the encoder fills one of them.
+    """
 
     num_kv_heads: int
     head_size: int
+    batches: int = 2  # such a model has one pipeline stage
 
     def token_bytes(self, tensor_parallel_size: int, element_bytes: int) -> int:
         """Bytes of one token of the encoder in this layer on one rank: K and V."""
@@ -256,7 +258,7 @@ class CrossAttention:
 
     def blocks_for(self, tokens: int, block_size: int, max_in_flight_tokens: int) -> int:  # noqa: ARG002
         """Blocks for as many tokens of the encoder as one batch may hold, whatever the length."""
-        return ceil_div(max_in_flight_tokens // _BATCHES_IN_FLIGHT, block_size)
+        return ceil_div(max_in_flight_tokens // self.batches, block_size)
 
     def describe(self) -> str:
         """The kind in vLLM's words."""

@@ -10,12 +10,15 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.constants import (
+    COMPILED_TABLE,
     ENCODER,
     FORWARD_HIDDEN,
+    GATED_DELTA_WARMUP,
     GRAPHS_PER_EXPERT_LAYER,
     GRAPHS_PER_FP4_EXPERT_LAYER,
     GRAPHS_PER_LATENT_LAYER,
     GRAPHS_PER_LAYER,
+    KEPT_TABLE,
     LOADING,
     LOADING_ENCODER,
     MULTIMODAL_HIDDEN,
@@ -26,18 +29,21 @@ from plimsoll.sizing.constants import (
     SAMPLER,
     SAMPLER_SCRATCH,
     UNFITTED,
+    UNIFIED,
+    UNIFIED_FREE,
     at,
 )
 from plimsoll.sizing.draft import draft_of
-from plimsoll.sizing.engine import KEPT_WORKSPACE, SOME_V2_RUNNERS, V1_ENGINE, V2_RUNNER
+from plimsoll.sizing.engine import KEPT_WORKSPACE, V1_ENGINE, V2_RUNNER, EngineVersion
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import MultiHeadLatent, RecurrentState
 from plimsoll.sizing.quantization import WeightFormat
+from plimsoll.sizing.runner import second_runner
 from plimsoll.units import GIB, MIB, ceil_div
 
 if TYPE_CHECKING:
     from plimsoll.sizing.constants import Constant
-    from plimsoll.sizing.engine import BatchLimits, EngineVersion
+    from plimsoll.sizing.engine import BatchLimits
     from plimsoll.sizing.launch import Launch
 
 _COUNTER_BYTES: Final = 4  # penalty counters: one int32 per sequence and vocabulary entry, and one bit
@@ -48,7 +54,11 @@ _LARGEST_GRAPH: Final = 512
 _SHORT_CHUNK: Final = 2048
 _BLACKWELL: Final = 10
 _WORKSTATION_BLACKWELL: Final = 12
+_GB10: Final = (12, 1)
+_GATED_DELTA: Final = "gated delta net"
 _EXPERT_CHUNK: Final = 32768
+_FOUR_BIT_INTEGERS: Final = (WeightFormat.AWQ, WeightFormat.GPTQ, WeightFormat.PACKED)
+_WIDE_MARLIN: Final = (0, 20, 0)  # seen in logs of 0.13 and 0.16; 0.33 has the wider form
 _GPT_OSS: Final = "gpt_oss"
 _WHOLE_PROMPTS: Final = 32768  # from here on the first engine cut prompts into chunks
 _ALL_GRAPHS: Final = 51  # sizes of a capture up to 512 tokens, each in pieces and whole
@@ -74,7 +84,29 @@ def activations(
         peak = peak.at_least(sampler(launch, limits, max_model_len) + exactly(width) + embedded)
     if first:
         peak = peak.at_least(encoder(launch, limits, max_model_len))
+        peak = peak.at_least(compiled_table(launch) + exactly(width))
     return peak
+
+
+def compiled_table(launch: Launch) -> Interval:
+    """The embedding's rows on a rank once more, without a compile cache; behind an encoder they are not compiled."""
+    return COMPILED_TABLE.of(_compiled_bytes(launch))
+
+
+def kept_table(launch: Launch) -> Interval:
+    """What of that copy stays."""
+    quantized = launch.precision.quantization is not None and launch.version.at_least(KEPT_TABLE.since)
+    return KEPT_TABLE.of(_compiled_bytes(launch)) if quantized else NOTHING
+
+
+def _compiled_bytes(launch: Launch) -> int:
+    shape = launch.shape
+    text = not shape.tower and shape.encoder is None
+    compiles = launch.accelerator is not None and not launch.serving.enforce_eager
+    if not text or not compiles or not launch.version.at_least(COMPILED_TABLE.since):
+        return 0
+    rows = ceil_div(shape.vocab_size, launch.tensor_parallel_size)
+    return rows * shape.hidden_size * launch.precision.element_bytes
 
 
 def sampler(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval:
@@ -86,10 +118,16 @@ def sampler(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval
     chunked = max_model_len > _WHOLE_PROMPTS and limits.max_num_batched_tokens <= _SHORT_CHUNK
     if chunked and not launch.version.at_least(V1_ENGINE):
         return NOTHING
-    peak = at(SAMPLER, launch.version).of(limits.max_num_seqs * launch.shape.vocab_size)
+    peak = sampler_constant(launch).of(limits.max_num_seqs * launch.shape.vocab_size)
     if launch.accelerator is not None and launch.version.at_least(SAMPLER_SCRATCH.since):
         peak += SAMPLER_SCRATCH.bytes
     return peak
+
+
+def sampler_constant(launch: Launch) -> Constant:
+    """The interval that holds for this release; the second runner profiled as in 0.29 from the start."""
+    early = second_runner(launch) and not launch.version.at_least(V2_RUNNER)
+    return at(SAMPLER, EngineVersion(V2_RUNNER) if early else launch.version)
 
 
 def longest_item(launch: Launch, max_model_len: int) -> int:
@@ -145,8 +183,15 @@ def expert_workspace(launch: Launch, tokens: int) -> int:
         routed = min(tokens, _EXPERT_CHUNK) * experts.num_experts_per_token
         return launch.precision.element_bytes * routed * (3 * width + hidden)
     routed = tokens * experts.num_experts_per_token
-    first = max(routed * max(width, hidden), tokens * hidden)
+    narrow = _packed_experts(launch) and not launch.version.at_least(_WIDE_MARLIN)
+    first = max(routed * (width if narrow else max(width, hidden)), tokens * hidden)
     return launch.precision.element_bytes * (first + routed * max(2 * width, hidden))
+
+
+def _packed_experts(launch: Launch) -> bool:
+    """Whether Marlin's kernels serve the experts, whose first scratch was of their own width only."""
+    quantization = launch.precision.quantization
+    return quantization is not None and quantization.weights in _FOUR_BIT_INTEGERS
 
 
 def graphs(launch: Launch) -> Interval:
@@ -200,7 +245,17 @@ def non_torch(launch: Launch) -> Interval:
     if card is None:
         return NOTHING
     found = non_torch_constant(launch).bytes
+    if _has_gated_delta(launch) and launch.version.at_least(GATED_DELTA_WARMUP.since):
+        found += GATED_DELTA_WARMUP.bytes
     return found + UNFITTED[card.platform].of(card.memory_bytes) if card.platform in UNFITTED else found
+
+
+def _has_gated_delta(launch: Launch) -> bool:
+    return any(
+        isinstance(cache, RecurrentState) and cache.name == _GATED_DELTA
+        for layer in launch.shape.layers
+        for cache in layer.caches
+    )
 
 
 def non_torch_constant(launch: Launch) -> Constant:
@@ -215,7 +270,12 @@ def non_torch_constant(launch: Launch) -> Constant:
 
 def loading(launch: Launch, weights_bytes: int) -> Interval:
     """What loading leaves beside the weights."""
-    return NOTHING if launch.accelerator is None else loading_constant(launch).of(weights_bytes)
+    if launch.accelerator is None:
+        return NOTHING
+    found = loading_constant(launch).of(weights_bytes)
+    if launch.accelerator.compute_capability == _GB10:
+        found += UNIFIED.of(max(weights_bytes - UNIFIED_FREE.bytes.expected, 0))
+    return found
 
 
 def loading_constant(launch: Launch) -> Constant:
@@ -228,10 +288,13 @@ def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> 
     total = NOTHING
     if last:
         entries = limits.max_num_seqs * launch.shape.vocab_size
-        bitmask = ceil_div(entries * (1 + launch.proposed_tokens), 8)
-        total += exactly(bitmask) + _counters(launch.version, entries * _COUNTER_BYTES + ceil_div(entries, 8))
+        total += exactly(ceil_div(entries * (1 + launch.proposed_tokens), 8))
+        if second_runner(launch):
+            total += exactly(entries * _COUNTER_BYTES + ceil_div(entries, 8))
         total += exactly(_draft_inputs(launch, limits))
-    if not first:
+    if first:
+        total += kept_table(launch)
+    else:
         width = launch.shape.hidden_size * launch.precision.element_bytes
         total += exactly(2 * limits.max_num_batched_tokens * width)
     if _keeps_workspace(launch):
@@ -256,11 +319,10 @@ def _draft_inputs(launch: Launch, limits: BatchLimits) -> int:
 
 def tokens_on_card(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval:
     """All tokens of all sequences, which proposing from them keeps on the card (vLLM 0.33.0, v1/worker/gpu/states.py)."""
-    speculation, version = launch.serving.speculative, launch.version
-    if speculation is None or not speculation.ngram or not version.at_least(SOME_V2_RUNNERS):
+    speculation = launch.serving.speculative
+    if speculation is None or not speculation.ngram or not second_runner(launch):
         return NOTHING
-    tokens = limits.max_num_seqs * max_model_len * _TOKEN_BYTES
-    return exactly(tokens) if version.at_least(V2_RUNNER) else Interval(0, 0, tokens)
+    return exactly(limits.max_num_seqs * max_model_len * _TOKEN_BYTES)
 
 
 def _state_bytes(launch: Launch) -> int:
@@ -272,10 +334,3 @@ def _state_bytes(launch: Launch) -> int:
         for cache in caches
         if isinstance(cache, RecurrentState)
     )
-
-
-def _counters(version: EngineVersion, counters: int) -> Interval:
-    """Counters of the second model runner, which some architectures had before it was the default."""
-    if version.at_least(V2_RUNNER):
-        return exactly(counters)
-    return Interval(0, 0, counters) if version.at_least(SOME_V2_RUNNERS) else NOTHING

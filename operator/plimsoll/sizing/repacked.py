@@ -14,13 +14,24 @@ if TYPE_CHECKING:
     from plimsoll.sizing.launch import Launch
 
 _HOPPER: Final = 9
+_SHORT_TABLES: Final = (0, 32, 0)
 _LATENT_SINCE: Final = (0, 7, 1)
 _QUERY_UP: Final = (".q_b_proj", ".q_proj")
 
 
 def repacked(launch: Launch, stage: int) -> Interval:
     """Bytes on one rank of a stage beyond the tensors that were loaded."""
-    return _experts_on_hopper(launch, stage) + exactly(_absorbed_into_queries(launch, stage))
+    known = _absorbed_into_queries(launch, stage) + _longer_tables(launch)
+    return _experts_on_hopper(launch, stage) + exactly(known)
+
+
+def _longer_tables(launch: Launch) -> int:
+    """Rotary tables of Qwen 3 behind an encoder: for four times the positions before 0.32."""
+    shape = launch.shape
+    in_parts = bool(shape.tower) and shape.architecture.startswith(("Qwen3VL", "Qwen3_5"))
+    if not in_parts or shape.rope is None or launch.version.at_least(_SHORT_TABLES):
+        return 0
+    return 3 * shape.rope.table_bytes(launch.precision.element_bytes)
 
 
 def _experts_on_hopper(launch: Launch, stage: int) -> Interval:
@@ -38,14 +49,12 @@ def _absorbed_into_queries(launch: Launch, stage: int) -> int:
     """W_Q_UK, W_QR and W_UV_O of each layer of latent attention, kept beside what they were made of.
 
     Source: vLLM 0.7.1 to 0.7.3, attention/backends/mla/utils.py (process_weights_after_loading): in 8 bits where the
-    checkpoint is in fp8. Since 0.8 only W_UV and W_UK stand beside kv_b_proj, which the weights count.
+    checkpoint is in fp8. Logs have them on H200, and not on L40S and A100. Since 0.8 only W_UV and W_UK stand beside kv_b_proj, which the weights count.
     """
-    version, shape = launch.version, launch.shape
-    if (
-        shape.latent_up_projection is None
-        or version.at_least(V1_ENGINE)
-        or not version.at_least(_LATENT_SINCE)
-    ):
+    shape, card = launch.shape, launch.accelerator
+    first_engine = launch.version.at_least(_LATENT_SINCE) and not launch.version.at_least(V1_ENGINE)
+    hopper = card is not None and card.compute_capability[0] == _HOPPER
+    if shape.latent_up_projection is None or not first_engine or not hopper:
         return 0
     heads = shape.num_attention_heads // launch.tensor_parallel_size
     quantization = launch.precision.quantization

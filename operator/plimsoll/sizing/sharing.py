@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from plimsoll.sizing.accelerators import NodePool
 from plimsoll.sizing.constants import BASELINE
 from plimsoll.sizing.draft import check_speculation
-from plimsoll.sizing.engine import GRAPHS_IN_BUDGET, UnsupportedOptionError, parse_version
+from plimsoll.sizing.engine import UnsupportedOptionError, parse_version
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
 from plimsoll.sizing.gpus import checked_cards
@@ -201,8 +201,7 @@ def _least_bytes(launch: Launch, context: int) -> int:
 
 def _outside_bytes(launch: Launch) -> int:
     """What an engine takes beside its share."""
-    budgeted = launch.version.at_least(GRAPHS_IN_BUDGET) or launch.serving.kv_cache_memory_bytes is not None
-    if budgeted or launch.serving.enforce_eager:
+    if launch.graphs_charged or launch.serving.enforce_eager:
         return BASELINE.high_bytes
     return BASELINE.high_bytes + launch.graphs.high
 

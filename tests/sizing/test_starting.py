@@ -1,0 +1,206 @@
+"""What a start takes beyond its steady state: runners, compiling, tuning, a memory shared with the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plimsoll.sizing import overheads
+from plimsoll.sizing.accelerators import NodePool
+from plimsoll.sizing.catalogue import lookup
+from plimsoll.sizing.engine import EngineVersion
+from plimsoll.sizing.gpus import find
+from plimsoll.sizing.interval import NOTHING, Interval
+from plimsoll.sizing.repacked import repacked
+from plimsoll.sizing.rules import precision_for
+from plimsoll.sizing.runner import graphs_in_budget, second_runner
+from plimsoll.sizing.search import Placement, Search
+from plimsoll.sizing.serving import Serving
+from plimsoll.sizing.shape import shape_from_facts
+from plimsoll.units import GIB
+
+if TYPE_CHECKING:
+    from plimsoll.sizing.launch import Launch
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+QWEN = "Qwen/Qwen3-8B"  # 151,936 rows of 4,096 elements
+VISION = "Qwen/Qwen3-VL-8B-Instruct"
+MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
+DELTA = "Qwen/Qwen3.5-9B"
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+TABLE = 151936 * 4096 * 2
+
+
+def built(
+    model_id: str,
+    version: tuple[int, int, int],
+    card: str = "H100",
+    tp: int = 1,
+    section: dict[str, Any] | None = None,
+    **options: Any,
+) -> Launch:
+    facts = lookup(model_id)
+    assert facts is not None
+    if section is not None:
+        facts = replace(facts, config={**facts.config, "quantization_config": section})
+    shape, accelerator, release = shape_from_facts(facts), find(card), EngineVersion(version)
+    serving = Serving(engine_version=str(release), **options)
+    return Search(shape, serving, release).launch(
+        Placement(
+            pool=NodePool(name="any", accelerator=accelerator, gpus_per_node=8, nodes=1),
+            accelerator=accelerator,
+            precision=precision_for(shape, serving, accelerator, release),
+            tensor_parallel_size=tp,
+            pipeline_parallel_size=1,
+            nodes=1,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_id", "section", "before", "since"),
+    [
+        pytest.param(QWEN, None, (0, 21, 0), (0, 22, 0), id="qwen3-first"),
+        pytest.param(QWEN, AWQ, (0, 23, 0), (0, 24, 0), id="quantized-later"),
+        pytest.param(LLAMA, None, (0, 22, 0), (0, 23, 0), id="llama-next"),
+        pytest.param("google/gemma-2-9b-it", None, (0, 24, 0), (0, 25, 0), id="then-all-dense"),
+        pytest.param("Qwen/Qwen1.5-MoE-A2.7B-Chat", None, (0, 23, 0), (0, 24, 0), id="one-with-experts"),
+        pytest.param(MIXTRAL, None, (0, 28, 0), (0, 29, 0), id="the-other-experts"),
+        pytest.param(DELTA, None, (0, 28, 0), (0, 29, 0), id="recurrent-states"),
+    ],
+)
+def test_the_second_runner_came_class_by_class(
+    model_id: str,
+    section: dict[str, Any] | None,
+    before: tuple[int, int, int],
+    since: tuple[int, int, int],
+) -> None:
+    assert [second_runner(built(model_id, version, section=section)) for version in (before, since)] == [
+        False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model_id", "version", "reserved"),
+    [
+        pytest.param(LLAMA, (0, 19, 0), False, id="no-runner-had-it-yet"),
+        pytest.param(LLAMA, (0, 22, 0), True, id="first-runner"),
+        pytest.param(LLAMA, (0, 28, 0), False, id="second-runner-at-first"),
+        pytest.param(MIXTRAL, (0, 28, 0), True, id="first-runner-beside-it"),
+        pytest.param(LLAMA, (0, 29, 0), True, id="second-runner"),
+    ],
+)
+def test_a_budget_holds_graphs_by_runner_and_release(
+    model_id: str, version: tuple[int, int, int], *, reserved: bool
+) -> None:
+    launch = built(model_id, version, tp=2)
+    assert graphs_in_budget(launch) is reserved
+    assert (launch.costs(4096)[0].graphs != NOTHING) is reserved
+    assert launch.graphs != NOTHING
+
+
+@pytest.mark.parametrize(
+    ("model_id", "version", "tp", "options", "table"),
+    [
+        pytest.param(QWEN, (0, 27, 1), 1, {}, TABLE, id="text"),
+        pytest.param(QWEN, (0, 27, 1), 2, {}, TABLE // 2, id="rows-on-a-rank"),
+        pytest.param(QWEN, (0, 27, 1), 1, {"enforce_eager": True}, 0, id="eager"),
+        pytest.param(QWEN, (0, 11, 0), 1, {}, 0, id="before-fused-kernels-were-measured"),
+        pytest.param(VISION, (0, 27, 1), 1, {}, 0, id="behind-an-encoder"),
+    ],
+)
+def test_compiling_takes_the_embedding_table_once_more(
+    model_id: str, version: tuple[int, int, int], tp: int, options: dict[str, Any], table: int
+) -> None:
+    launch = built(model_id, version, tp=tp, **options)
+    assert overheads.compiled_table(launch) == Interval(0, table, table)
+
+
+def test_the_peak_without_a_compile_cache_is_the_logged_one() -> None:
+    # Qwen3 8B, vLLM 0.27.1 on an RTX 4090: 1.18 GiB at the first start, 0.19 with the cache.
+    launch = built(QWEN, (0, 27, 1), card="RTX-4090")
+    peak = overheads.activations(launch, launch.limits(8192), 8192, first=True, last=True)
+    assert round(peak.expected / GIB, 2) == 1.17
+    assert peak.low / GIB <= 0.19 <= peak.high / GIB
+
+
+@pytest.mark.parametrize(
+    ("section", "version", "kept"),
+    [
+        pytest.param(AWQ, (0, 28, 0), TABLE, id="beside-quantized-weights"),
+        pytest.param(AWQ, (0, 27, 0), 0, id="not-before"),
+        pytest.param(None, (0, 28, 0), 0, id="not-beside-16-bits"),
+    ],
+)
+def test_a_copy_of_the_table_may_stay(
+    section: dict[str, Any] | None, version: tuple[int, int, int], kept: int
+) -> None:
+    assert overheads.kept_table(built(QWEN, version, section=section)) == Interval(0, 0, kept)
+
+
+def test_where_the_host_shares_its_memory_weights_take_some_of_it() -> None:
+    weights = 23 * GIB
+    own, shared = (
+        overheads.loading(built(LLAMA, (0, 27, 0), card=card), weights) for card in ("H100", "GB10")
+    )
+    assert shared.low == own.low
+    assert shared.expected - own.expected == -(-20 * GIB * 6 // 100)
+    assert shared.high - own.high == 3 * GIB
+    assert overheads.loading(built(LLAMA, (0, 27, 0), card="GB10"), 3 * GIB) == overheads.loading(
+        built(LLAMA, (0, 27, 0)), 3 * GIB
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_id", "version", "tuned"),
+    [
+        pytest.param(DELTA, (0, 18, 0), True, id="gated-delta"),
+        pytest.param(DELTA, (0, 17, 0), False, id="before"),
+        pytest.param(LLAMA, (0, 18, 0), False, id="without"),
+    ],
+)
+def test_kernels_of_gated_delta_networks_are_tuned_inside_the_profile(
+    model_id: str, version: tuple[int, int, int], *, tuned: bool
+) -> None:
+    launch = built(model_id, version)
+    beyond = overheads.non_torch(launch) - overheads.non_torch_constant(launch).bytes
+    assert (beyond.expected > 0) is tuned
+
+
+@pytest.mark.parametrize(
+    ("section", "version", "first"),
+    [
+        pytest.param(AWQ, (0, 16, 0), 14336, id="its-own-width"),
+        pytest.param(AWQ, (0, 20, 0), 14336, id="the-wider-of-two"),
+        pytest.param(None, (0, 16, 0), 14336, id="triton"),
+    ],
+)
+def test_scratch_of_four_bit_experts_follows_the_release(
+    section: dict[str, Any] | None, version: tuple[int, int, int], first: int
+) -> None:
+    launch = built(MIXTRAL, version, section=section)
+    narrow = replace(launch, tensor_parallel_size=8)  # 1,792 a rank, below the hidden 4,096
+    assert overheads.expert_workspace(launch, 1024) == 2 * 1024 * 2 * (first + 28672)
+    of_own_width = section is not None and version < (0, 20, 0)
+    assert overheads.expert_workspace(narrow, 1024) == 2 * 1024 * 2 * (
+        (2048 if of_own_width else 4096) + 4096
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_id", "version", "tables"),
+    [
+        pytest.param(VISION, (0, 31, 0), 3, id="four-times-the-positions"),
+        pytest.param(VISION, (0, 32, 0), 0, id="once"),
+        pytest.param(QWEN, (0, 31, 0), 0, id="text-alone"),
+    ],
+)
+def test_rotary_tables_behind_an_encoder_were_longer(
+    model_id: str, version: tuple[int, int, int], tables: int
+) -> None:
+    launch = built(model_id, version)
+    assert launch.shape.rope is not None
+    size = tables * launch.shape.rope.table_bytes(2)
+    assert repacked(launch, 0) == Interval(size, size, size)
