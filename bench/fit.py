@@ -23,6 +23,7 @@ from plimsoll.accuracy.reading import Configs, records
 from plimsoll.accuracy.rows import row_from
 from plimsoll.sizing import constants, launch, overheads
 from plimsoll.sizing.constants import Constant
+from plimsoll.sizing.graphs import graphs_constant
 from plimsoll.units import GIB, MIB
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _graphs(start: Start) -> Iterator[Seen]:
     reckoned = start.built.graphs.expected
     if estimated is None or not reckoned:
         return
-    constant = overheads.graphs_constant(start.built)
+    constant = graphs_constant(start.built)
     yield Seen(constant, start, float(constant.expected) * estimated / reckoned)
 
 
@@ -156,7 +157,8 @@ def _weights(start: Start) -> Iterator[Seen]:
         constant = constants.at(constants.TRITON_EXPERTS, start.built.version)
         yield Seen(constant, start, (logged - ours) / start.built.stages[0].layer_bytes)
     else:
-        yield Seen(overheads.loading_constant(start.built), start, logged / ours - 1)
+        constant = constants.LOADING_ENCODER if start.built.shape.tower else constants.LOADING
+        yield Seen(constant, start, logged / ours - 1)
 
 
 _TELLERS: tuple[Callable[[Start], Iterator[Seen]], ...] = (_peaks, _encoders, _graphs, _outside, _weights)

@@ -34,7 +34,7 @@ def test_what_a_plan_promises_is_the_safe_end_and_the_point_is_told_apart() -> N
 
 def test_where_no_release_is_said_the_interval_holds_two() -> None:
     rows = [
-        scored(other_flags=None, vllm_version=version, available_kv_gib=10.0)
+        scored(other_flags=None, vllm_version=version, max_num_seqs=1024, available_kv_gib=10.0)
         for version in (None, "0.19.0", "0.13.0")
     ]
     unsaid, late, early = (one.prediction for one in rows)

@@ -181,6 +181,12 @@ def test_off_cuda_the_interval_is_wider_by_a_share_of_the_card() -> None:
     ("card", "tp", "version", "name"),
     [
         ("H100", 1, (0, 19, 0), "NON_TORCH_SINGLE"),
+        ("H100", 1, (0, 11, 0), "NON_TORCH_SINGLE"),
+        ("GB10", 1, (0, 19, 0), "NON_TORCH_SINGLE"),
+        ("L4", 1, (0, 19, 0), "NON_TORCH_ELSEWHERE"),
+        ("L4", 1, (0, 11, 0), "NON_TORCH_ELSEWHERE"),
+        ("L4", 1, (0, 7, 3), "NON_TORCH_SINGLE"),
+        ("H100", 8, (0, 19, 0), "NON_TORCH_EIGHT"),
         ("H100", 2, (0, 19, 0), "NON_TORCH_LINKED"),
         ("A100-40GB", 2, (0, 11, 0), "NON_TORCH_LINKED"),
         ("L40S", 2, (0, 19, 0), "NON_TORCH_UNLINKED"),
@@ -201,7 +207,8 @@ def test_memory_outside_torch_goes_by_how_cards_are_joined(
     ("version", "counters"),
     [
         pytest.param((0, 33, 0), exactly(4 * ENTRIES + ENTRIES // 8), id="second-runner"),
-        pytest.param((0, 23, 0), exactly(4 * ENTRIES + ENTRIES // 8), id="before-all-had-it"),
+        pytest.param((0, 27, 0), exactly(4 * ENTRIES + ENTRIES // 8), id="before-all-had-it"),
+        pytest.param((0, 26, 0), NOTHING, id="outside-every-term"),
         pytest.param((0, 22, 0), NOTHING, id="first-runner"),
     ],
 )

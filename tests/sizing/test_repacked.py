@@ -7,10 +7,12 @@ from fractions import Fraction
 import pytest
 
 from plimsoll.sizing.accelerators import NodePool
+from plimsoll.sizing.backend import caches_on
 from plimsoll.sizing.catalogue import lookup
 from plimsoll.sizing.engine import EngineVersion
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.interval import NOTHING, Interval
+from plimsoll.sizing.layers import MultiHeadLatent
 from plimsoll.sizing.repacked import repacked
 from plimsoll.sizing.rules import precision_for
 from plimsoll.sizing.search import Placement, Search
@@ -67,3 +69,12 @@ def test_the_first_engine_kept_absorbed_products_of_latent_attention(
 )
 def test_mxfp4_experts_grow_on_hopper_alone(card: str, *, grows: bool) -> None:
     assert (added("openai/gpt-oss-120b", card, (0, 11, 0), 1) != NOTHING) is grows
+
+
+@pytest.mark.parametrize(("card", "token_bytes"), [("H200", 656), ("MI300X", 576)])
+def test_latents_in_8_bits_are_packed_by_nvidias_kernels_alone(card: str, token_bytes: int) -> None:
+    facts = lookup("zai-org/GLM-5.1-FP8")
+    assert facts is not None
+    (caches, *_) = caches_on(shape_from_facts(facts), EngineVersion((0, 33, 0)), find(card))
+    (latent,) = (cache for cache in caches if isinstance(cache, MultiHeadLatent))
+    assert latent.token_bytes(8, 1) == token_bytes

@@ -146,7 +146,7 @@ def test_where_the_host_shares_its_memory_weights_take_some_of_it() -> None:
         overheads.loading(built(LLAMA, (0, 27, 0), card=card), weights) for card in ("H100", "GB10")
     )
     assert shared.low == own.low
-    assert shared.expected - own.expected == -(-20 * GIB * 6 // 100)
+    assert shared.expected - own.expected == -(-20 * GIB * 4 // 100)
     assert shared.high - own.high == 3 * GIB
     assert overheads.loading(built(LLAMA, (0, 27, 0), card="GB10"), 3 * GIB) == overheads.loading(
         built(LLAMA, (0, 27, 0)), 3 * GIB
@@ -187,6 +187,62 @@ def test_scratch_of_four_bit_experts_follows_the_release(
     assert overheads.expert_workspace(narrow, 1024) == 2 * 1024 * 2 * (
         (2048 if of_own_width else 4096) + 4096
     )
+
+
+FP8_BLOCKS = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+
+
+@pytest.mark.parametrize(
+    ("card", "section", "grows"),
+    [
+        pytest.param("A100-80GB", FP8_BLOCKS, True, id="no-8-bit-floats"),
+        pytest.param("L40S", FP8_BLOCKS, False, id="8-bit-floats"),
+        pytest.param("A100-80GB", None, False, id="16-bits"),
+    ],
+)
+def test_scales_of_fp8_blocks_are_laid_out_by_row_where_the_card_computes_in_16_bits(
+    card: str, section: dict[str, Any] | None, *, grows: bool
+) -> None:
+    launch = built(QWEN, (0, 33, 0), card=card, section=section)
+    # Of a layer 151 million linear weights: 1/128 of them in 2 bytes, instead of 1/16384 in 4.
+    rows = 4096 + 2 * 1024 + 4096 + 2 * 12288
+    linear = 36 * (rows * 4096 + 4096 * 12288)
+    added = linear // 128 * 2 - linear // 16384 * 4
+    assert repacked(launch, 0) == Interval(*[added if grows else 0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "version", "tokens"),
+    [
+        pytest.param(DELTA, (0, 26, 0), 32768, id="first-runner"),
+        pytest.param(DELTA, (0, 25, 0), 0, id="before"),
+        pytest.param(DELTA, (0, 29, 0), 0, id="second-runner"),
+        pytest.param(LLAMA, (0, 26, 0), 0, id="without-states"),
+    ],
+)
+def test_the_estimate_of_graphs_held_a_whole_batch_of_a_recurrent_model(
+    model_id: str, version: tuple[int, int, int], tokens: int
+) -> None:
+    small, large = (
+        built(model_id, version, card="H100", max_num_batched_tokens=size).graphs.high
+        for size in (16384, 49152)
+    )
+    assert large - small == tokens * 128 * 1024
+
+
+@pytest.mark.parametrize(
+    ("version", "card", "sequences"),
+    [
+        pytest.param((0, 8, 3), "RTX-4090", 1024, id="many-on-every-card"),
+        pytest.param((0, 8, 5), "H100", 256, id="few-on-every-card"),
+        pytest.param((0, 9, 2), "H100", 1024, id="many-on-a-large-card"),
+        pytest.param((0, 9, 2), "RTX-4090", 256, id="few-on-a-small-one"),
+    ],
+)
+def test_how_many_sequences_are_the_default_follows_the_release(
+    version: tuple[int, int, int], card: str, sequences: int
+) -> None:
+    assert built(LLAMA, version, card=card).limits(4096).max_num_seqs == sequences
 
 
 @pytest.mark.parametrize(

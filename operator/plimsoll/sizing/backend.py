@@ -123,7 +123,8 @@ def caches_on(
     prefix_caching = options.prefix_caching
     if prefix_caching is None:
         prefix_caching = version.at_least(_HYBRID_PREFIX_CACHING)
-    generation = 0 if accelerator is None else accelerator.compute_capability[0]
+    cuda = accelerator is not None and accelerator.platform == "cuda"  # AMD's numbers look like Hopper's
+    generation = accelerator.compute_capability[0] if accelerator is not None and cuda else 0
     layers = (*shape.layers, *(options.draft.layers if options.draft is not None else ()))
     kinds = {cache for layer in layers for cache in layer.caches}
     if options.prefix_caching is None and all(isinstance(kind, RecurrentState) for kind in kinds):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from plimsoll.sizing import overheads
 from plimsoll.sizing.constants import FORWARD_HIDDEN, TRITON_EXPERTS, at
 from plimsoll.sizing.draft import HEADS_SHARED, draft_of
+from plimsoll.sizing.graphs import graphs_constant
 from plimsoll.sizing.interval import exactly
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.plan import KVCache, Part, PartName
@@ -216,7 +217,7 @@ def _graphs(launch: Launch, costs: StageCosts) -> Part:
         formula = (
             f"not in the budget of vLLM {launch.version} with this model: {least} to {most} come on top of it"
         )
-    return modelled(PartName.GRAPHS, costs.graphs, formula, overheads.graphs_constant(launch).source)
+    return modelled(PartName.GRAPHS, costs.graphs, formula, graphs_constant(launch).source)
 
 
 def _runtime(launch: Launch, costs: StageCosts) -> Part:

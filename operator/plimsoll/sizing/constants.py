@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from plimsoll.sizing.engine import EngineVersion
 
 _DATE: Final = "2026-11"
-_SCALES: Final = {"GiB": GIB, "MiB": MIB, "B": 1, "ratio": 1, "widths": 1}
+_SCALES: Final = {"GiB": GIB, "MiB": MIB, "KiB": 1024, "B": 1, "ratio": 1, "widths": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +117,18 @@ KEPT_TABLE: Final = _named("KEPT_TABLE")[0]
 UNIFIED: Final = _named("UNIFIED")[0]
 UNIFIED_FREE: Final = _named("UNIFIED_FREE")[0]
 GATED_DELTA_WARMUP: Final = _named("GATED_DELTA_WARMUP")[0]
+GATED_DELTA_GRAPHS: Final = _named("GATED_DELTA_GRAPHS")[0]
 ENCODER: Final = _named("ENCODER")[0]
 GRAPHS_PER_LAYER: Final = _named("GRAPHS_PER_LAYER")
 GRAPHS_PER_EXPERT_LAYER: Final = _named("GRAPHS_PER_EXPERT_LAYER")
 GRAPHS_PER_FP4_EXPERT_LAYER: Final = _named("GRAPHS_PER_FP4_EXPERT_LAYER")
 GRAPHS_PER_LATENT_LAYER: Final = _named("GRAPHS_PER_LATENT_LAYER")[0]
 LOADING: Final = _named("LOADING")[0]
+LOADING_MOST: Final = _named("LOADING_MOST")[0]
 LOADING_ENCODER: Final = _named("LOADING_ENCODER")[0]
 NON_TORCH_SINGLE: Final = _named("NON_TORCH_SINGLE")
+NON_TORCH_ELSEWHERE: Final = _named("NON_TORCH_ELSEWHERE")
+NON_TORCH_EIGHT: Final = _named("NON_TORCH_EIGHT")[0]
 NON_TORCH_LINKED: Final = _named("NON_TORCH_LINKED")
 NON_TORCH_UNLINKED: Final = _named("NON_TORCH_UNLINKED")
 UNFITTED: Final = {"rocm": _named("UNFITTED_ROCM")[0], "other": _named("UNFITTED_OTHER")[0]}

@@ -25,6 +25,8 @@ BLOCK_PER_SEQUENCE: Final = (0, 19, 0)  # a start with fewer blocks of recurrent
 GRAPHS_IN_BUDGET: Final = (0, 20, 0)
 TOKENS_BY_CONCURRENCY: Final = (0, 20, 1)
 V1_ENGINE: Final = (0, 8, 0)
+FEWER_SEQUENCES: Final = (0, 8, 5)
+BY_CARD: Final = (0, 9, 2)  # 1,024 sequences on every card at first, then 256
 FREE_CHECKED: Final = (0, 9, 0)  # the share must be free before the engine loads
 KEPT_WORKSPACE: Final = (0, 13, 0)  # scratch of the experts is kept for life
 IN_FLIGHT_WINDOW: Final = (0, 26, 0)
@@ -45,6 +47,7 @@ _GB10: Final = (12, 1)
 _LARGE: Final = (16384, 1024)
 _MIDDLE: Final = (8192, 1024)
 _SMALL: Final = (2048, 256)
+_SEQUENCES_AT_FIRST: Final = 1024
 
 
 class UnsupportedOptionError(ValueError):
@@ -159,6 +162,9 @@ def _defaults(version: EngineVersion, accelerator: Accelerator | None) -> tuple[
     memory = accelerator.memory_bytes
     if memory >= 160 * GIB and version.at_least(TIER_160_GIB):
         return _LARGE
+    if not version.at_least(BY_CARD):
+        by_memory = _MIDDLE if memory >= 70 * GIB else _SMALL
+        return by_memory[0], _SEQUENCES_AT_FIRST if not version.at_least(FEWER_SEQUENCES) else _SMALL[1]
     excluded = "a100" in accelerator.product.lower() or accelerator.compute_capability == _GB10
     return _MIDDLE if memory >= 70 * GIB and not excluded else _SMALL
 

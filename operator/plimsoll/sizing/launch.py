@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from plimsoll.sizing import overheads
 from plimsoll.sizing.draft import speculative_tokens
 from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, BatchLimits, batch_limits
+from plimsoll.sizing.graphs import graphs
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.repacked import repacked
@@ -147,7 +148,7 @@ class Launch:
     @property
     def graphs(self) -> Interval:
         """What CUDA graphs take on a card, whether the budget holds them or not."""
-        return overheads.graphs(self)
+        return graphs(self)
 
     @property
     def graphs_charged(self) -> bool:

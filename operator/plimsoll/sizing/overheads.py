@@ -6,7 +6,6 @@ Sources of the forms: vLLM 0.33.0, v1/worker/gpu_worker.py (determine_available_
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.constants import (
@@ -14,14 +13,13 @@ from plimsoll.sizing.constants import (
     ENCODER,
     FORWARD_HIDDEN,
     GATED_DELTA_WARMUP,
-    GRAPHS_PER_EXPERT_LAYER,
-    GRAPHS_PER_FP4_EXPERT_LAYER,
-    GRAPHS_PER_LATENT_LAYER,
-    GRAPHS_PER_LAYER,
     KEPT_TABLE,
     LOADING,
     LOADING_ENCODER,
+    LOADING_MOST,
     MULTIMODAL_HIDDEN,
+    NON_TORCH_EIGHT,
+    NON_TORCH_ELSEWHERE,
     NON_TORCH_LINKED,
     NON_TORCH_SINGLE,
     NON_TORCH_UNLINKED,
@@ -36,10 +34,10 @@ from plimsoll.sizing.constants import (
 from plimsoll.sizing.draft import draft_of
 from plimsoll.sizing.engine import KEPT_WORKSPACE, V1_ENGINE, V2_RUNNER, EngineVersion
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
-from plimsoll.sizing.layers import MultiHeadLatent, RecurrentState
+from plimsoll.sizing.layers import RecurrentState
 from plimsoll.sizing.quantization import WeightFormat
-from plimsoll.sizing.runner import second_runner
-from plimsoll.units import GIB, MIB, ceil_div
+from plimsoll.sizing.runner import has_gated_delta, second_runner
+from plimsoll.units import GIB, ceil_div
 
 if TYPE_CHECKING:
     from plimsoll.sizing.constants import Constant
@@ -48,23 +46,22 @@ if TYPE_CHECKING:
 
 _COUNTER_BYTES: Final = 4  # penalty counters: one int32 per sequence and vocabulary entry, and one bit
 _TOKEN_BYTES: Final = 4
+_RUNNER_COUNTED: Final = (
+    0,
+    27,
+    0,
+)  # before, what the runner made for itself was in none of the terms of the budget
 _ROUTER_BYTES: Final = 4  # float32 logits of the router
 _LINKED_BYTES: Final = 38 * GIB  # cards of this size are sold with links between them
-_LARGEST_GRAPH: Final = 512
+_LINKED_CARDS: Final = ((8, 0), (9, 0), (10, 0), (10, 3))
+_HOPPER: Final = 9
+_EIGHT: Final = 8
 _SHORT_CHUNK: Final = 2048
-_BLACKWELL: Final = 10
-_WORKSTATION_BLACKWELL: Final = 12
 _GB10: Final = (12, 1)
-_GATED_DELTA: Final = "gated delta net"
 _EXPERT_CHUNK: Final = 32768
 _FOUR_BIT_INTEGERS: Final = (WeightFormat.AWQ, WeightFormat.GPTQ, WeightFormat.PACKED)
 _WIDE_MARLIN: Final = (0, 20, 0)  # seen in logs of 0.13 and 0.16; 0.33 has the wider form
-_GPT_OSS: Final = "gpt_oss"
 _WHOLE_PROMPTS: Final = 32768  # from here on the first engine cut prompts into chunks
-_ALL_GRAPHS: Final = 51  # sizes of a capture up to 512 tokens, each in pieces and whole
-_FULL_WIDTH: Final = 4096  # graphs of narrower models are smaller: by this share of what goes with the width
-_WIDTH_SHARE: Final = Fraction(3, 10)
-_FIRST_GRAPHS: Final = 10  # what the first capture takes, in graphs that follow
 
 
 def activations(
@@ -194,77 +191,27 @@ def _packed_experts(launch: Launch) -> bool:
     return quantization is not None and quantization.weights in _FOUR_BIT_INTEGERS
 
 
-def graphs(launch: Launch) -> Interval:
-    """What CUDA graphs take on one card: by layers, and by how many batch sizes are captured."""
-    if launch.accelerator is None or launch.serving.enforce_eager:
-        return NOTHING
-    layers = max(end - first for first, end in (stage.layers for stage in launch.stages))
-    captured = Fraction(_captures(launch) + _FIRST_GRAPHS, _ALL_GRAPHS + _FIRST_GRAPHS)
-    narrow = 1 - _WIDTH_SHARE * (1 - Fraction(min(launch.shape.hidden_size, _FULL_WIDTH), _FULL_WIDTH))
-    return graphs_constant(launch).of(int(MIB * layers * captured * narrow))
-
-
-def graphs_constant(launch: Launch) -> Constant:
-    """The interval of one layer that holds for this model and release."""
-    layers = launch.shape.layers
-    if 2 * sum(isinstance(layer.cache, MultiHeadLatent) for layer in layers) >= len(layers):
-        return GRAPHS_PER_LATENT_LAYER
-    if launch.shape.experts is None:
-        return at(GRAPHS_PER_LAYER, launch.version)
-    return at(
-        GRAPHS_PER_FP4_EXPERT_LAYER if _many_kernels(launch) else GRAPHS_PER_EXPERT_LAYER, launch.version
-    )
-
-
-def _many_kernels(launch: Launch) -> bool:
-    """Whether the card has no fused kernel for NVFP4 experts: a graph grows with every kernel that it holds."""
-    quantization, card = launch.precision.quantization, launch.accelerator
-    fp4 = quantization is not None and quantization.weights is WeightFormat.NVFP4
-    return fp4 and card is not None and card.compute_capability[0] == _WORKSTATION_BLACKWELL
-
-
-def _captures(launch: Launch) -> int:
-    """Batch sizes that are captured: 1, 2, 4, then by 8 up to 256 and by 16 beyond."""
-    sequences = launch.limits(1).max_num_seqs
-    largest = min(2 * sequences * (1 + launch.proposed_tokens), _largest_graph(launch))
-    return min(3, largest) + min(largest, 248) // 8 + max(0, largest - 240) // 16
-
-
-def _largest_graph(launch: Launch) -> int:
-    """Tokens of the largest capture; twice as many on Blackwell's large cards, and for gpt-oss."""
-    card = launch.accelerator
-    large = (
-        card is not None and card.compute_capability[0] == _BLACKWELL
-    ) or launch.shape.model_type == _GPT_OSS
-    return (2 if large and launch.version.at_least(V2_RUNNER) else 1) * _LARGEST_GRAPH
-
-
 def non_torch(launch: Launch) -> Interval:
     """Memory outside torch: by how the cards of a tensor parallel group are joined; wider off CUDA, where it was read."""
     card = launch.accelerator
     if card is None:
         return NOTHING
     found = non_torch_constant(launch).bytes
-    if _has_gated_delta(launch) and launch.version.at_least(GATED_DELTA_WARMUP.since):
+    if has_gated_delta(launch) and launch.version.at_least(GATED_DELTA_WARMUP.since):
         found += GATED_DELTA_WARMUP.bytes
     return found + UNFITTED[card.platform].of(card.memory_bytes) if card.platform in UNFITTED else found
 
 
-def _has_gated_delta(launch: Launch) -> bool:
-    return any(
-        isinstance(cache, RecurrentState) and cache.name == _GATED_DELTA
-        for layer in launch.shape.layers
-        for cache in layer.caches
-    )
-
-
 def non_torch_constant(launch: Launch) -> Constant:
     """The interval that holds for this card, split and release."""
-    if launch.tensor_parallel_size == 1 or launch.accelerator is None:
-        return at(NON_TORCH_SINGLE, launch.version)
-    linked = launch.accelerator.memory_bytes >= _LINKED_BYTES and launch.accelerator.compute_capability in (
-        (8, 0), (9, 0), (10, 0), (10, 3),
-    )  # fmt: skip
+    card, size = launch.accelerator, launch.tensor_parallel_size
+    if size == 1 or card is None:
+        own = card is not None and card.compute_capability[0] != _HOPPER and card.compute_capability != _GB10
+        elsewhere = own and launch.version.at_least(V1_ENGINE)
+        return at(NON_TORCH_ELSEWHERE if elsewhere else NON_TORCH_SINGLE, launch.version)
+    linked = card.memory_bytes >= _LINKED_BYTES and card.compute_capability in _LINKED_CARDS
+    if linked and size >= _EIGHT and launch.version.at_least(NON_TORCH_EIGHT.since):
+        return NON_TORCH_EIGHT
     return at(NON_TORCH_LINKED if linked else NON_TORCH_UNLINKED, launch.version)
 
 
@@ -272,15 +219,15 @@ def loading(launch: Launch, weights_bytes: int) -> Interval:
     """What loading leaves beside the weights."""
     if launch.accelerator is None:
         return NOTHING
-    found = loading_constant(launch).of(weights_bytes)
+    found = LOADING_ENCODER.of(weights_bytes) if launch.shape.tower else _rounding(weights_bytes)
     if launch.accelerator.compute_capability == _GB10:
         found += UNIFIED.of(max(weights_bytes - UNIFIED_FREE.bytes.expected, 0))
     return found
 
 
-def loading_constant(launch: Launch) -> Constant:
-    """The interval that holds for this model."""
-    return LOADING_ENCODER if launch.shape.tower else LOADING
+def _rounding(weights_bytes: int) -> Interval:
+    found, most = LOADING.of(weights_bytes), LOADING_MOST.high_bytes
+    return Interval(found.low, min(found.expected, most), min(found.high, most))
 
 
 def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> Interval:
@@ -289,7 +236,7 @@ def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> 
     if last:
         entries = limits.max_num_seqs * launch.shape.vocab_size
         total += exactly(ceil_div(entries * (1 + launch.proposed_tokens), 8))
-        if second_runner(launch):
+        if second_runner(launch) and launch.version.at_least(_RUNNER_COUNTED):
             total += exactly(entries * _COUNTER_BYTES + ceil_div(entries, 8))
         total += exactly(_draft_inputs(launch, limits))
     if first:

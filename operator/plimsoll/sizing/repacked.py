@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from plimsoll.sizing.cards import ADA
 from plimsoll.sizing.constants import TRITON_EXPERTS, at
 from plimsoll.sizing.engine import V1_ENGINE
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import MultiHeadLatent
 from plimsoll.sizing.quantization import WeightFormat
+from plimsoll.units import ceil_div
 
 if TYPE_CHECKING:
     from plimsoll.sizing.launch import Launch
+    from plimsoll.sizing.quantization import Quantization
+    from plimsoll.sizing.tensors import Tensor
 
 _HOPPER: Final = 9
 _SHORT_TABLES: Final = (0, 32, 0)
@@ -21,7 +25,7 @@ _QUERY_UP: Final = (".q_b_proj", ".q_proj")
 
 def repacked(launch: Launch, stage: int) -> Interval:
     """Bytes on one rank of a stage beyond the tensors that were loaded."""
-    known = _absorbed_into_queries(launch, stage) + _longer_tables(launch)
+    known = _absorbed_into_queries(launch, stage) + _longer_tables(launch) + _scales_by_group(launch, stage)
     return _experts_on_hopper(launch, stage) + exactly(known)
 
 
@@ -32,6 +36,37 @@ def _longer_tables(launch: Launch) -> int:
     if not in_parts or shape.rope is None or launch.version.at_least(_SHORT_TABLES):
         return 0
     return 3 * shape.rope.table_bytes(launch.precision.element_bytes)
+
+
+def _scales_by_group(launch: Launch, stage: int) -> int:
+    """Marlin's scales of fp8 blocks on cards without 8 bit floats: one for each row and group, in 16 bits.
+
+    Source: vLLM 0.33.0, quantization/utils/marlin_utils_fp8.py.
+    """
+    quantization, card = launch.precision.quantization, launch.accelerator
+    if quantization is None or card is None or card.platform != "cuda" or card.compute_capability >= ADA:
+        return 0
+    first, end = launch.stages[stage].layers
+    return sum(
+        _beyond_blocks(tensor, launch, quantization)
+        for layer in launch.shape.layers[first:end]
+        for tensor in layer.tensors
+        if tensor.quantized
+    )
+
+
+def _beyond_blocks(tensor: Tensor, launch: Launch, quantization: Quantization) -> int:
+    """What such scales take of one tensor beyond those that the checkpoint has."""
+    quantization = tensor.own or quantization
+    if quantization.weights is not WeightFormat.FP8_BLOCK or quantization.block is None:
+        return 0
+    size = launch.tensor_parallel_size
+    whole = tensor.expert and launch.serving.enable_expert_parallel
+    rows, columns = tensor.rank_shape(1 if whole else size)
+    element = launch.precision.element_bytes
+    stored = quantization.tensor_bytes(tensor, rows, columns, element) - rows * columns
+    copies = ceil_div(tensor.copies, size) if whole else tensor.copies
+    return copies * (ceil_div(columns, quantization.block[1]) * rows * element - stored)
 
 
 def _experts_on_hopper(launch: Launch, stage: int) -> Interval:

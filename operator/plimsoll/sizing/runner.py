@@ -24,6 +24,7 @@ _LISTED: Final = {
     "DeepseekV4ForCausalLM": (0, 25, 0),
 }
 _QUANTIZED: Final = (0, 24, 0)
+_GATED_DELTA: Final = "gated delta net"
 _ALL_DENSE: Final = (0, 25, 0)
 
 
@@ -46,6 +47,15 @@ def _since(shape: ModelShape) -> tuple[int, int, int]:
         return listed
     recurrent = any(isinstance(cache, RecurrentState) for layer in shape.layers for cache in layer.caches)
     return V2_RUNNER if recurrent or shape.experts is not None else _ALL_DENSE
+
+
+def has_gated_delta(launch: Launch) -> bool:
+    """Whether layers of the model are gated delta networks."""
+    return any(
+        isinstance(cache, RecurrentState) and cache.name == _GATED_DELTA
+        for layer in launch.shape.layers
+        for cache in layer.caches
+    )
 
 
 def graphs_in_budget(launch: Launch) -> bool:
