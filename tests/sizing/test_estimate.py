@@ -263,9 +263,13 @@ def test_no_gpu_node_is_refused_with_a_way_out() -> None:
 def test_weights_quantized_while_loading_must_pass_through_the_card() -> None:
     found = refusal(LLAMA_8B, pool("T4", 1), quantization="fp8", version="0.32.0")
     assert found.reason is RefusalReason.HARDWARE_CANNOT
-    found = refusal("meta-llama/Llama-3.1-70B-Instruct", pool("A100-80GB", 1), quantization="fp8")
+    llama_70b = "meta-llama/Llama-3.1-70B-Instruct"
+    found = refusal(llama_70b, pool("RTX-PRO-6000", 1), quantization="fp8", version="0.15.1")
     assert found.reason is RefusalReason.DOES_NOT_FIT
     assert "passes all weights" in found.message
+    assert "before vLLM 0.16" in found.message
+    # Llama 3.1 70B in fp8 on one RTX PRO 6000 came up with 0.23.
+    assert plan(llama_70b, pool("RTX-PRO-6000", 1), quantization="fp8", version="0.23.0").gpus == 1
     half = plan(LLAMA_8B, pool("L4", 1), quantization="fp8")
     assert half.quantization == "fp8"
     weights = {p.name: p.bytes for p in half.parts}[PartName.WEIGHTS]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plimsoll.sizing.constants import BASELINE
 from plimsoll.sizing.draft import built_draft
-from plimsoll.sizing.engine import FREE_CHECKED
+from plimsoll.sizing.engine import FREE_CHECKED, ONLINE_LAYERWISE
 from plimsoll.sizing.placement import Miss
 from plimsoll.sizing.plan import RefusalReason
 from plimsoll.sizing.weights import rank_weights
@@ -78,8 +78,11 @@ class _Edges:
 
 
 def _whole_weights(launch: Launch, placement: Placement) -> Miss | None:
-    """Quantization while loading passes all weights through the card in 16 bits."""
-    if not placement.precision.online:
+    """Quantization while loading passed all weights through the card in 16 bits, until each layer was made on its own.
+
+    Source: layers/quantization/fp8.py in the wheels of 0.15 to 0.19 (layers on the meta device).
+    """
+    if not placement.precision.online or launch.version.at_least(ONLINE_LAYERWISE):
         return None
     whole = rank_weights(
         launch.shape,
@@ -94,7 +97,7 @@ def _whole_weights(launch: Launch, placement: Placement) -> Miss | None:
         return None
     return Miss(
         reason=RefusalReason.DOES_NOT_FIT,
-        problem="quantization fp8, which passes all weights of a 16-bit checkpoint through the card,",
+        problem="quantization fp8, which passes all weights of a 16-bit checkpoint through the card before vLLM 0.16,",
         placement=placement,
         needed_bytes=needed,
         available_bytes=placement.accelerator.memory_bytes,

@@ -28,6 +28,7 @@ V1_ENGINE: Final = (0, 8, 0)
 FEWER_SEQUENCES: Final = (0, 8, 5)
 BY_CARD: Final = (0, 9, 2)  # 1,024 sequences on every card at first, then 256
 FREE_CHECKED: Final = (0, 9, 0)  # the share must be free before the engine loads
+ONLINE_LAYERWISE: Final = (0, 16, 0)  # quantization while loading makes one layer after the other on the card
 KEPT_WORKSPACE: Final = (0, 13, 0)  # scratch of the experts is kept for life
 IN_FLIGHT_WINDOW: Final = (0, 26, 0)
 TIER_160_GIB: Final = (0, 28, 0)
