@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pretend import OnMeta
+from slots import lora_sums
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
 from vllm.distributed import parallel_state
@@ -165,6 +166,8 @@ def _rank(engine: Any, rank: int) -> tuple[Row, Row, Any]:
         "buffer_bytes": sum(buffers.values()),
         "kv_layers": len(specs),
     }
+    if engine.lora_config is not None:
+        sums |= lora_sums(engine, model)
     return sums, specs, model
 
 

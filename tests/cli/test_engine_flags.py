@@ -103,6 +103,36 @@ def test_draft_layers_are_a_part_of_the_bill_and_of_the_command() -> None:
     assert drafting["command"].endswith(f"--speculative-config '{_MTP}'")
 
 
+def test_slots_for_adapters_are_a_part_of_the_bill_and_of_the_command() -> None:
+    options = (MISTRAL, "--gpu", "L40S")
+    alone, adapted = (
+        estimate(*options, *more)
+        for more in ((), ("--enable-lora", "--max-loras", "8", "--max-lora-rank", "64", "--max-cpu-loras=9"))
+    )
+
+    assert part(alone, "lora") == 0
+    assert part(adapted, "lora") == 8 * 4 * 83886080 + 104504 + 2 * 7 * 3 * 4
+    assert part(adapted, "weights") == part(alone, "weights")
+    command = adapted["command"].replace(" \\\n", "").split()
+    for flag, value in (("--max-loras", "8"), ("--max-lora-rank", "64"), ("--max-cpu-loras", "9")):
+        assert command[command.index(flag) + 1] == value
+    assert "--enable-lora" in command
+    assert "--fully-sharded-loras" not in command
+
+
+def test_without_the_switch_the_other_options_of_adapters_mean_nothing() -> None:
+    options = (MISTRAL, "--gpu", "L40S")
+
+    assert estimate(*options, "--max-loras", "8") == estimate(*options)
+
+
+def test_a_rank_that_vllm_does_not_take_is_refused() -> None:
+    result = run("estimate", MISTRAL, "--gpu", "L40S", "--enable-lora", "--max-lora-rank", "20")
+
+    assert result.exit_code == 2
+    assert "'20' is not one of" in result.stderr
+
+
 def test_another_model_as_a_draft_is_told() -> None:
     eagle = '{"method": "eagle3", "model": "a/b", "num_speculative_tokens": 3}'
     document = estimate(MISTRAL, "--gpu", "L40S", "-sc", eagle)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plimsoll.reconcile.extra_args import argument_problems, argument_warnings, served_with
+from plimsoll.sizing.lora import LoraSlots
 from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.speculation import speculation_of
 
@@ -101,6 +102,53 @@ def test_what_cannot_propose_tokens_is_refused_before_the_engine_does(
     assert served_with(PLAIN, arguments) == PLAIN
 
 
+@pytest.mark.parametrize(
+    ("arguments", "slots"),
+    [
+        pytest.param(("--enable-lora",), LoraSlots(), id="alone"),
+        pytest.param(
+            ("--max-lora-rank", "64", "--enable_lora", "--max_loras=4"),
+            LoraSlots(max_loras=4, max_lora_rank=64),
+            id="in any order and spelling",
+        ),
+        pytest.param(
+            ("--enable-lora", "--fully-sharded-loras", "--max-cpu-loras=8", "--max-loras=2", "--max-loras=4"),
+            LoraSlots(max_loras=4, fully_sharded=True, max_cpu_loras=8),
+            id="the last counts",
+        ),
+        pytest.param(
+            ("--enable-lora", "--fully-sharded-loras", "--no-fully-sharded-loras"),
+            LoraSlots(),
+            id="taken back",
+        ),
+        pytest.param(("--enable-lora", "--no-enable-lora", "--max-loras=4"), None, id="switched off"),
+        pytest.param(("--max-loras=4",), None, id="never switched on"),
+    ],
+)
+def test_slots_for_adapters_are_in_the_plan(arguments: tuple[str, ...], slots: LoraSlots | None) -> None:
+    assert served_with(PLAIN, arguments) == replace(PLAIN, lora=slots)
+    assert argument_warnings(arguments) == ()
+    assert tuple(argument_problems(arguments)) == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("--enable-lora", "--max-loras"), "--max-loras takes a whole number", id="no value"),
+        pytest.param(("--enable-lora", "--max-loras=many"), "stands with 'many'", id="a word"),
+        pytest.param(("--enable-lora", "--max-loras=0"), "max_loras is 0", id="zero"),
+        pytest.param(("--enable-lora", "--max-lora-rank=20"), "vLLM takes 1, 8, 16, 32", id="a rank"),
+        pytest.param(("--enable-lora", "--max-lora-rank=١٦"), "stands with '١٦'", id="other digits"),
+    ],
+)
+def test_slots_that_the_engine_refuses_are_refused_before(arguments: tuple[str, ...], words: str) -> None:
+    (found,) = argument_problems(arguments)
+
+    assert found.path == "spec.engine.vllm.extraArgs[1]"
+    assert words in found.message
+    assert served_with(PLAIN, arguments) == PLAIN
+
+
 def test_other_arguments_change_nothing() -> None:
     arguments = ("--seed", "7", "--block-size-of-something=3", "block-size", "--enable-auto-tool-choice")
 
@@ -110,11 +158,11 @@ def test_other_arguments_change_nothing() -> None:
 
 
 def test_what_no_plan_reckons_with_is_said_once() -> None:
-    arguments = ("--enable-lora", "--max-loras=4", "--enable_lora", "-O.mode=3")
+    arguments = ("--enable-eplb", "--lora-dtype=float16", "--enable_eplb", "-O.mode=3")
 
     warnings = argument_warnings(arguments)
 
-    assert [warning.split()[0] for warning in warnings] == ["--enable-lora", "--max-loras", "-O"]
+    assert [warning.split()[0] for warning in warnings] == ["--enable-eplb", "--lora-dtype", "-O"]
     assert all("status.measured" in warning for warning in warnings)
 
 
@@ -144,7 +192,19 @@ def test_a_block_size_that_is_none_is_refused_before_the_engine_does(
         st.one_of(
             st.text(max_size=12),
             st.sampled_from(
-                ["--block-size", "-O", "--", "-", "=", "-sc", "--spec-tokens", "-sc.method=mtp", "{}"]
+                [
+                    "--block-size",
+                    "-O",
+                    "--",
+                    "-",
+                    "=",
+                    "-sc",
+                    "--spec-tokens",
+                    "-sc.method=mtp",
+                    "{}",
+                    "--enable-lora",
+                    "--max-loras",
+                ]
             ),
         ),
         max_size=6,

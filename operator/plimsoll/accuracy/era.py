@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.engine import NEWEST, V1_ENGINE, EngineVersion
+from plimsoll.sizing.lora import LoraSlots
 from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.speculation import MTP, speculation_of
 
@@ -221,6 +222,7 @@ def serving_of(row: LogRow, era: Era, *, online_fp8: bool, max_model_len: int | 
         disable_hybrid_kv_cache_manager=flags.says("disable[-_ ]hybrid[-_ ]kv[-_ ]cache[-_ ]manager"),
         enable_expert_parallel=flags.says("expert[-_ ]parallel"),
         speculative=flags.own_draft,
+        lora=flags.lora,
     )
 
 
@@ -284,6 +286,23 @@ class Flags:
         return speculation_of({"method": MTP, "num_speculative_tokens": tokens})
 
     @property
+    def lora(self) -> LoraSlots | None:
+        """Slots for adapters; what is not said of them is the release's default."""
+        if not self.says(r"enable[-_ ]lora\b"):
+            return None
+        found = {
+            field: int(match[1])
+            for field in ("max_loras", "max_lora_rank", "max_cpu_loras")
+            if (match := re.search(_number_of(field), self.text, re.IGNORECASE)) is not None
+        }
+        return LoraSlots(fully_sharded=self.says("fully[-_ ]sharded[-_ ]loras"), **found)
+
+    @property
     def speculative(self) -> bool:
         """Whether a draft is resident beside the model."""
         return any(word in self.text.lower() for word in _SPECULATIVE)
+
+
+def _number_of(field: str) -> str:
+    """A pattern for an option with a whole number behind it."""
+    return field.replace("_", "[-_ ]") + r"[\"'=: ]+(\d{1,6})\b"

@@ -150,6 +150,10 @@ _OTHER_FLAGS: Final = (
     "speculative_config",
     "limit_mm_per_prompt",
     "enable_lora",
+    "max_loras",
+    "max_lora_rank",
+    "max_cpu_loras",
+    "fully_sharded_loras",
     "swap_space",
 )
 _EVIDENCE: Final = ("weights_gib_per_gpu", "available_kv_gib", "kv_tokens", "gpu_blocks", "outcome")

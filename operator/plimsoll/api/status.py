@@ -46,7 +46,9 @@ class RevisionStatus(ApiModel):
 class PlanPart(ApiModel):
     """One line of the bill, per GPU."""
 
-    part: Text = Field(description="weights, draft, kv_cache, state, activations, graphs, runtime or margin.")
+    part: Text = Field(
+        description="weights, draft, lora, kv_cache, state, activations, graphs, runtime or margin."
+    )
     bytes: ByteCount = Field(description="Bytes that the plan reckons with, the safe end.")
     expected_bytes: ByteCount | None = Field(
         default=None, description="What it will most likely be, where that is another figure."

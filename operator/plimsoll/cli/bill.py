@@ -34,6 +34,7 @@ class _Look:
 _LOOKS: Final[dict[PartName, _Look]] = {
     PartName.WEIGHTS: _Look(sign="█", ascii_sign="W", style="blue", label="weights"),
     PartName.DRAFT: _Look(sign="▦", ascii_sign="D", style="bright_blue", label="draft"),
+    PartName.LORA: _Look(sign="▧", ascii_sign="L", style="bright_cyan", label="LoRA slots"),
     PartName.KV_CACHE: _Look(sign="▒", ascii_sign="K", style="green", label="KV cache"),
     PartName.STATE: _Look(sign="▤", ascii_sign="S", style="cyan", label="state"),
     PartName.ACTIVATIONS: _Look(sign="▓", ascii_sign="A", style="yellow", label="activations"),

@@ -78,7 +78,7 @@ def _table(fitting: Sequence[Sized]) -> Table:
     for one in fitting:
         plan = one.result
         assert isinstance(plan, Plan)
-        weights = sum(part.bytes for part in plan.parts if part.name in ("weights", "draft"))
+        weights = sum(part.bytes for part in plan.parts if part.name in ("weights", "draft", "lora"))
         table.add_row(
             _name(one),
             str(plan.gpus),

@@ -19,6 +19,7 @@ _FILLS: Final[
 ] = {  # colours that stay apart for the colour-blind (Okabe, Ito)
     PartName.WEIGHTS: ("#0072b2", "weights"),
     PartName.DRAFT: ("#f0e442", "draft"),
+    PartName.LORA: ("#999999", "LoRA slots"),
     PartName.KV_CACHE: ("#009e73", "KV cache"),
     PartName.STATE: ("#56b4e9", "state"),
     PartName.ACTIVATIONS: ("#e69f00", "activations"),

@@ -17,6 +17,7 @@ from plimsoll.cli.params import (
     TOKENS,
     ShareType,
 )
+from plimsoll.sizing.lora import DEFAULT_RANK, MOST_SLOTS, RANKS, LoraSlots
 from plimsoll.sizing.serving import Serving
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class ServingOptions:
     disable_hybrid_kv_cache_manager: bool
     enforce_eager: bool
     speculative_config: Speculation | None
+    enable_lora: bool
+    max_loras: int
+    max_lora_rank: str
+    fully_sharded_loras: bool
+    max_cpu_loras: int | None
     concurrency: int | None
     kv_cache_memory_bytes: int | None
     cpu_offload_gb: int | None
@@ -76,6 +82,18 @@ class ServingOptions:
             enable_expert_parallel=self.enable_expert_parallel,
             allow_deprecated_quantization=self.allow_deprecated_quantization,
             speculative=self.speculative_config,
+            lora=self._lora(),
+        )
+
+    def _lora(self) -> LoraSlots | None:
+        """Slots for adapters, which the other options only shape."""
+        if not self.enable_lora:
+            return None
+        return LoraSlots(
+            max_loras=self.max_loras,
+            max_lora_rank=int(self.max_lora_rank),
+            fully_sharded=self.fully_sharded_loras,
+            max_cpu_loras=self.max_cpu_loras,
         )
 
 
@@ -156,6 +174,31 @@ _SCHEDULER = (
         "draft layers; of another model as a draft the plan warns.",
     ),
 )
+_LORA = (
+    click.option("--enable-lora", is_flag=True, help="Allot slots for LoRA adapters at the start."),
+    click.option(
+        "--max-loras",
+        type=click.IntRange(1, MOST_SLOTS),
+        default=1,
+        show_default=True,
+        help="Slots: adapters in one batch.",
+    ),
+    click.option(
+        "--max-lora-rank",
+        type=click.Choice([str(rank) for rank in RANKS]),
+        default=str(DEFAULT_RANK),
+        show_default=True,
+        help="Rank that every slot has room for.",
+    ),
+    click.option(
+        "--fully-sharded-loras", is_flag=True, help="Split both matrices of an adapter over the GPUs."
+    ),
+    click.option(
+        "--max-cpu-loras",
+        type=click.IntRange(1, MOST_SLOTS),
+        help="Adapters that host memory holds; unset: as many as there are slots.",
+    ),
+)
 _MEMORY = (
     CONCURRENCY,
     click.option(
@@ -173,5 +216,5 @@ _MEMORY = (
 )
 
 serving_options = gathered(
-    "wishes", ServingOptions, (*_ENGINE, *_PARALLELISM, *_TYPES, *_SCHEDULER, *_MEMORY)
+    "wishes", ServingOptions, (*_ENGINE, *_PARALLELISM, *_TYPES, *_SCHEDULER, *_LORA, *_MEMORY)
 )

@@ -91,6 +91,7 @@ def serve_command(plan: Plan, serving: Serving) -> tuple[str, ...]:
         ("--max-num-seqs", serving.max_num_seqs or plan.lowered_max_num_seqs),
         ("--max-num-batched-tokens", serving.max_num_batched_tokens),
         ("--speculative-config", None if serving.speculative is None else serving.speculative.text),
+        *_lora(serving),
     ]
     lines = [shlex.join((flag, str(value))) for flag, value in flags if value is not None]
     lines += [flag for flag, is_set in _switches(serving) if is_set]
@@ -111,7 +112,21 @@ def _switches(serving: Serving) -> tuple[tuple[str, bool], ...]:
         ("--disable-hybrid-kv-cache-manager", serving.disable_hybrid_kv_cache_manager),
         ("--enable-expert-parallel", serving.enable_expert_parallel),
         ("--enforce-eager", serving.enforce_eager),
+        ("--enable-lora", serving.lora is not None),
+        ("--fully-sharded-loras", serving.lora is not None and serving.lora.fully_sharded),
         ("--allow-deprecated-quantization", serving.allow_deprecated_quantization),
+    )
+
+
+def _lora(serving: Serving) -> tuple[tuple[str, int | None], ...]:
+    """Slots for adapters."""
+    slots = serving.lora
+    if slots is None:
+        return ()
+    return (
+        ("--max-loras", slots.max_loras),
+        ("--max-lora-rank", slots.max_lora_rank),
+        ("--max-cpu-loras", slots.max_cpu_loras),
     )
 
 

@@ -27,7 +27,7 @@ _CACHE: Final = ("▒", "K", "green")
 _REST: Final = ("▓", "A", "yellow")
 _OUTSIDE: Final = ("▞", "R", "red")
 _FREE: Final = (" ", " ", "dim")
-_WEIGHTS_HELD: Final = (PartName.WEIGHTS, PartName.DRAFT)
+_WEIGHTS_HELD: Final = (PartName.WEIGHTS, PartName.DRAFT, PartName.LORA)
 _CACHES: Final = (PartName.KV_CACHE, PartName.STATE)
 
 _Look = tuple[str, str, str]

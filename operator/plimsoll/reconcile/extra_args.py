@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from plimsoll.reconcile.problems import FieldProblem, problem
 from plimsoll.sizing.engine import UnsupportedOptionError
+from plimsoll.sizing.lora import LoraSlots, check_slots
 from plimsoll.sizing.speculation import speculation_of, speculative_fields
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _PATH: Final = "spec.engine.vllm.extraArgs"
 _BLOCK_SIZE: Final = "--block-size"
 _LARGEST_BLOCK: Final = 65536
+_DIGITS: Final = 9
+_SHOWN: Final = 80
 _SWITCHES: Final[dict[str, tuple[str, bool]]] = {
     "--enforce-eager": ("enforce_eager", True),
     "--no-enforce-eager": ("enforce_eager", False),
@@ -39,9 +42,22 @@ _SPECULATIVE_FIELDS: Final = {
     "--spec-model": "model",
     "--spec-tokens": "num_speculative_tokens",
 }
+# The flags that together make up the slots for adapters: switches, and fields with a whole number.
+_LORA_SWITCHES: Final[dict[str, tuple[str, bool]]] = {
+    "--enable-lora": ("enabled", True),
+    "--no-enable-lora": ("enabled", False),
+    "--fully-sharded-loras": ("fully_sharded", True),
+    "--no-fully-sharded-loras": ("fully_sharded", False),
+}
+_LORA_FIELDS: Final = {
+    "--max-loras": "max_loras",
+    "--max-lora-rank": "max_lora_rank",
+    "--max-cpu-loras": "max_cpu_loras",
+}
 # vLLM 0.33.0, engine/arg_utils.py: what else takes memory of the card, or changes what a token takes of it.
 _NOT_RECKONED: Final = (
-    "--enable-lora", "--max-loras", "--max-lora-rank", "--num-gpu-blocks-override",
+    "--lora-dtype", "--lora-target-modules", "--enable-tower-connector-lora", "--specialize-active-lora",
+    "--enable-moe-shared-loras", "--enable-mixed-moe-lora-format", "--num-gpu-blocks-override",
     "--limit-mm-per-prompt", "--mm-encoder-tp-mode", "--decode-context-parallel-size", "-dcp",
     "--prefill-context-parallel-size", "-pcp", "--mamba-cache-dtype", "--mamba-ssm-cache-dtype", "--mamba-cache-mode",
     "--mamba-block-size", "--compilation-config", "-cc", "-O", "--cudagraph-capture-sizes",
@@ -73,6 +89,8 @@ def served_with(serving: Serving, extra_args: Sequence[str]) -> Serving:
             changes["block_size"] = size
     with suppress(UnsupportedOptionError):
         changes["speculative"] = _speculation(extra_args) or serving.speculative
+    with suppress(UnsupportedOptionError):
+        changes["lora"] = _lora(extra_args) or serving.lora
     return replace(serving, **changes)
 
 
@@ -86,11 +104,12 @@ def argument_problems(extra_args: Sequence[str]) -> Iterator[FieldProblem]:
                 f"{_BLOCK_SIZE} takes a whole number of tokens from 1 to {_LARGEST_BLOCK}, and stands with "
                 f"{'none' if argument.value is None else repr(argument.value)}; correct or remove it",
             )
-    try:
-        _speculation(extra_args)
-    except UnsupportedOptionError as error:
-        last = max(one.index for one in _arguments(extra_args) if _is_speculative(one))
-        yield problem(f"{_PATH}[{last}]", extra_args[last], str(error).removesuffix("."))
+    for reads, belongs in ((_speculation, _is_speculative), (_lora, _is_lora)):
+        try:
+            reads(extra_args)
+        except UnsupportedOptionError as error:
+            last = max(one.index for one in _arguments(extra_args) if belongs(one))
+            yield problem(f"{_PATH}[{last}]", extra_args[last], str(error).removesuffix("."))
 
 
 def argument_warnings(extra_args: Sequence[str]) -> tuple[str, ...]:
@@ -125,6 +144,49 @@ def _speculation(extra_args: Sequence[str]) -> Speculation | None:
             whole = speculative_fields(argument.value or "")
     fields = {**(dotted or whole), **apart}  # what stands behind dots is joined, and put behind the rest
     return speculation_of(fields) if any(map(_is_speculative, _arguments(extra_args))) else None
+
+
+def _is_lora(argument: _Argument) -> bool:
+    return argument.flag in _LORA_SWITCHES or argument.flag in _LORA_FIELDS
+
+
+def _lora(extra_args: Sequence[str]) -> LoraSlots | None:
+    """Slots for adapters; without --enable-lora the engine takes no notice of the other flags.
+
+    Raises:
+        UnsupportedOptionError: a value that the engine does not take.
+    """
+    enabled = False
+    fields: dict[str, Any] = {}
+    for argument in filter(_is_lora, _arguments(extra_args)):
+        if argument.flag in _LORA_FIELDS:
+            fields[_LORA_FIELDS[argument.flag]] = _count(argument)
+            continue
+        field, value = _LORA_SWITCHES[argument.flag]
+        if field == "enabled":
+            enabled = value
+        else:
+            fields[field] = value
+    if not enabled:
+        return None
+    slots = LoraSlots(**fields)
+    check_slots(slots)
+    return slots
+
+
+def _count(argument: _Argument) -> int:
+    """The flag's whole number.
+
+    Raises:
+        UnsupportedOptionError: it has none.
+    """
+    text = argument.value or ""
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise UnsupportedOptionError(
+            f"{argument.flag} takes a whole number, and stands with "
+            f"{'none' if argument.value is None else repr(argument.value)[:_SHOWN]}; correct or remove it."
+        )
+    return int(text)
 
 
 def _json(text: str | None) -> object:

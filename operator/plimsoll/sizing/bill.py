@@ -23,6 +23,7 @@ _WEIGHTS_SOURCE: Final = "vLLM 0.33.0, model_executor/layers: shapes, padding an
 _DRAFT_SOURCE: Final = (
     "vLLM 0.33.0, model_executor/models (*_mtp.py) and v1/worker/gpu/spec_decode/eagle/utils.py"
 )
+_LORA_SOURCE: Final = "vLLM 0.33.0, lora/layers (create_lora_weights) and lora/punica_wrapper"
 _KV_SOURCE: Final = "vLLM 0.33.0, v1/core/kv_cache_planning.py"
 _PEAK_SOURCE: Final = "vLLM 0.33.0, v1/worker/gpu_worker.py (determine_available_memory)"
 
@@ -61,8 +62,7 @@ def bill(
     costs = launch.costs(max_model_len)[stage]
     cache = kv_cache(launch, capacity, stage)
     parts = (
-        _weights(launch, costs, stage),
-        *draft_parts(launch, stage),
+        *_loaded(launch, costs, stage),
         Part(
             name=PartName.KV_CACHE,
             bytes=cache.bytes_per_gpu,
@@ -97,6 +97,15 @@ def bill(
             source="the sum of the parts above",
             exact=True,
         ),
+    )
+
+
+def _loaded(launch: Launch, costs: StageCosts, stage: int) -> tuple[Part, ...]:
+    """What stands on the card once the model is loaded."""
+    return (
+        _weights(launch, costs, stage),
+        *draft_parts(launch, stage),
+        *lora_parts(launch, costs, stage),
     )
 
 
@@ -148,6 +157,21 @@ def draft_parts(launch: Launch, stage: int) -> tuple[Part, ...]:
     shared = [*(("embedding",) if len(launch.stages) == 1 else ()), *(() if own_heads else ("output layer",))]
     formula = f"{_held(draft, launch.tensor_parallel_size)}; shared with the model: {', '.join(shared) or 'nothing'}"
     return (modelled(PartName.DRAFT, exactly(draft.total_bytes), formula, _DRAFT_SOURCE),)
+
+
+def lora_parts(launch: Launch, costs: StageCosts, stage: int) -> tuple[Part, ...]:
+    """The line for the slots of adapters; none where the engine has none."""
+    slots = launch.serving.lora
+    if slots is None:
+        return ()
+    first, end = launch.model_layers(stage)
+    shared = ", A and B both split" if slots.fully_sharded else ""
+    formula = (
+        f"{slots.max_loras} slots of rank {slots.max_lora_rank} for {end - first} layers over TP "
+        f"{launch.tensor_parallel_size}{shared}: for each linear layer an A of rank x inputs and a B of outputs x rank, "
+        f"in {launch.precision.dtype} whatever the weights are stored in, and an index of the batch's tokens"
+    )
+    return (modelled(PartName.LORA, costs.lora, formula, _LORA_SOURCE),)
 
 
 def _kv_formula(launch: Launch, max_model_len: int, capacity: CacheCapacity, stage: int) -> str:

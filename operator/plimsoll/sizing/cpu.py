@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.backend import cache_options, caches_on
-from plimsoll.sizing.bill import draft_parts, modelled
+from plimsoll.sizing.bill import draft_parts, lora_parts, modelled
 from plimsoll.sizing.constants import ENGINE_PROCESS
 from plimsoll.sizing.draft import built_draft
 from plimsoll.sizing.engine import (
@@ -326,4 +326,4 @@ def _parts(launch: Launch, space: _Space) -> tuple[Part, ...]:
         (PartName.MARGIN, NOTHING, "the pod asks for what is needed", "the sum of the parts above"),
     )
     weights, *rest = (modelled(*row) for row in rows)
-    return (weights, *drafted, *rest)
+    return (weights, *drafted, *lora_parts(launch, costs, 0), *rest)

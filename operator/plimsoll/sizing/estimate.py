@@ -20,6 +20,7 @@ from plimsoll.sizing.facts import Provenance
 from plimsoll.sizing.files import disagreement, stored_bytes, with_what_headers_say
 from plimsoll.sizing.gpus import compute_share
 from plimsoll.sizing.host import HostLoad, component_resources, pickled_bytes
+from plimsoll.sizing.lora import adapter_bytes, check_lora
 from plimsoll.sizing.options import check_serving
 from plimsoll.sizing.plan import Plan, Refusal, RefusalReason
 from plimsoll.sizing.search import Fit, Miss, Search
@@ -61,6 +62,7 @@ def estimate(
         version = parse_version(serving.engine_version)
         check_serving(serving, version)
         check_speculation(shape, serving)
+        check_lora(shape, serving)
         shape = with_what_headers_say(shape, facts)
         if serving.max_model_len is not None and serving.max_model_len > shape.length_limit:
             return _beyond_the_model(shape, serving.max_model_len)
@@ -137,6 +139,7 @@ def _host_load(search: Search, placement: Placement, facts: ModelFacts, weights_
         pickled_bytes=pickled_bytes(facts.files),
         multimodal=bool(search.shape.tower),
         cpu_offload_bytes=search.serving.cpu_offload_bytes,
+        adapter_bytes=adapter_bytes(search.launch(placement)),
         allocatable_bytes=placement.pool.allocatable_bytes,
     )
 

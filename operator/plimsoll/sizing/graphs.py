@@ -34,6 +34,7 @@ _GPT_OSS: Final = "gpt_oss"
 _ALL_GRAPHS: Final = 51  # sizes of a capture up to 512 tokens, each in pieces and whole
 _FULL_WIDTH: Final = 4096  # graphs of narrower models are smaller: by this share of what goes with the width
 _WIDTH_SHARE: Final = Fraction(3, 10)
+_ADAPTER_CASES: Final = 2  # cudagraph_specialize_lora: each size with adapters and without
 _FIRST_GRAPHS: Final = 10  # what the first capture takes, in graphs that follow
 
 
@@ -42,7 +43,8 @@ def graphs(launch: Launch) -> Interval:
     if launch.accelerator is None or launch.serving.enforce_eager:
         return NOTHING
     layers = max(end - first for first, end in (stage.layers for stage in launch.stages))
-    captured = Fraction(_captures(launch) + _FIRST_GRAPHS, _ALL_GRAPHS + _FIRST_GRAPHS)
+    cases = 1 if launch.serving.lora is None else _ADAPTER_CASES
+    captured = Fraction(cases * _captures(launch) + _FIRST_GRAPHS, _ALL_GRAPHS + _FIRST_GRAPHS)
     narrow = 1 - _WIDTH_SHARE * (1 - Fraction(min(launch.shape.hidden_size, _FULL_WIDTH), _FULL_WIDTH))
     found = graphs_constant(launch).of(int(MIB * layers * captured * narrow))
     if has_gated_delta(launch) and _samples_a_whole_batch(launch):

@@ -115,6 +115,7 @@ class HostLoad:
         pickled_bytes: of the largest weight file that is no safetensors; each worker reads one whole.
         multimodal: images or sound are prepared on the host, and what was prepared is kept.
         cpu_offload_bytes: weights of each worker that stay in host memory.
+        adapter_bytes: LoRA adapters that each worker keeps in host memory, at their largest.
         kv_bytes: the KV cache in host memory; None where a GPU serves.
         batch_bytes: what one batch takes in host memory at its peak, on CPU.
         allocatable_bytes: memory of the largest node; None where it is not known.
@@ -125,6 +126,7 @@ class HostLoad:
     pickled_bytes: int = 0
     multimodal: bool = False
     cpu_offload_bytes: int = 0
+    adapter_bytes: int = 0
     kv_bytes: int | None = None
     batch_bytes: int = 0
     allocatable_bytes: int | None = None
@@ -209,6 +211,7 @@ def _held(load: HostLoad, size: _Class) -> tuple[_Amount, ...]:
         *(in_host_memory if on_cpu else ()),
         _Amount(_MULTIMODAL_BYTES if load.multimodal else 0, "prepared images and sound"),
         _Amount(load.workers * load.cpu_offload_bytes, "weights kept on the host"),
+        _Amount(load.workers * load.adapter_bytes, "LoRA adapters"),
     )
 
 

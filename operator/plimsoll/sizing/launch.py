@@ -11,6 +11,7 @@ from plimsoll.sizing.engine import BLOCK_PER_SEQUENCE, BatchLimits, batch_limits
 from plimsoll.sizing.graphs import graphs
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
 from plimsoll.sizing.layers import RecurrentState
+from plimsoll.sizing.lora import index_bytes, slots_of
 from plimsoll.sizing.repacked import repacked
 from plimsoll.sizing.runner import graphs_in_budget
 from plimsoll.units import ceil_div
@@ -32,6 +33,7 @@ class StageCosts:
     """What one rank of a stage takes beside the KV cache."""
 
     weights_bytes: int
+    lora: Interval
     repacked: Interval
     activations: Interval
     graphs: Interval
@@ -40,7 +42,8 @@ class StageCosts:
     @property
     def total(self) -> Interval:
         """The sum."""
-        return exactly(self.weights_bytes) + self.repacked + self.activations + self.graphs + self.runtime
+        loaded = exactly(self.weights_bytes) + self.lora + self.repacked
+        return loaded + self.activations + self.graphs + self.runtime
 
     @property
     def total_bytes(self) -> int:
@@ -115,16 +118,36 @@ class Launch:
 
     def _stage(self, limits: BatchLimits, max_model_len: int, stage: int, *, last: bool) -> StageCosts:
         first = stage == 0
-        weights = self.weights_on_card(stage)
+        weights, lora = self.weights_on_card(stage), self._lora(limits, stage)
         return StageCosts(
             weights_bytes=weights,
+            lora=lora,
             repacked=repacked(self, stage),
-            activations=overheads.activations(self, limits, max_model_len, first=first, last=last),
+            activations=overheads.activations(self, limits, max_model_len, first=first, last=last)
+            + self._copied(stage),
             graphs=self.graphs if self.graphs_charged else NOTHING,
             runtime=overheads.non_torch(self)
-            + overheads.loading(self, weights)
+            + overheads.loading(self, weights + lora.high)
             + overheads.buffers(self, limits, first=first, last=last),
         )
+
+    def _lora(self, limits: BatchLimits, stage: int) -> Interval:
+        """Slots for adapters, and which of them each token wants."""
+        slots = slots_of(self)
+        if slots is None:
+            return NOTHING
+        return slots.on_stage(self.model_layers(stage)) + exactly(index_bytes(slots.slots, limits))
+
+    def _copied(self, stage: int) -> Interval:
+        """What slots add to the peak of an engine that compiles its model."""
+        slots = slots_of(self)
+        if slots is None or self.accelerator is None or self.serving.enforce_eager:
+            return NOTHING
+        return slots.copied_while_compiling(self.model_layers(stage))
+
+    def model_layers(self, stage: int) -> tuple[int, int]:
+        """The model's own layers on a stage, first and one past the last: adapters do not change a draft."""
+        return self.stages[stage].alone.layers
 
     def weights_on_card(self, stage: int) -> int:
         """Weights that stay on the card; vLLM moves layers to the host until the offload is reached."""

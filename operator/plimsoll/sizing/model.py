@@ -80,6 +80,7 @@ class ModelShape:
         buffer_bytes: buffers on every rank beside the rope table and the attention scales.
         other_ropes: further distinct rotary tables, each on every rank.
         tower, tower_buffer_bytes: encoders of images or sound and what joins them to the text, on the first stage.
+        decoder_type: the model type of the decoder behind an encoder; None where it stands alone.
         encoder: what the engine profiles with images or sound; None where its work is not known.
         mixer_width: of the widest recurrent mixer, what it projects in and twice what it holds inside.
         least_batched_tokens: of the largest item that one batch must hold whole.
@@ -113,6 +114,7 @@ class ModelShape:
     other_ropes: tuple[Rope, ...] = ()
     tower: tuple[Tensor, ...] = ()
     tower_buffer_bytes: int = 0
+    decoder_type: str | None = None
     encoder: Encoder | None = None
     least_batched_tokens: int = 0
     mixer_width: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing.engine import GIVEN_CACHE, GIVEN_CACHE_ON_CPU, UnsupportedOptionError
+from plimsoll.sizing.lora import check_slots
 
 if TYPE_CHECKING:
     from plimsoll.sizing.engine import EngineVersion
@@ -45,6 +46,7 @@ def check_serving(serving: Serving, version: EngineVersion) -> None:
             f"engine.vllm.gpuMemoryUtilization is {float(utilization):g}: it must be above 0 and at most 1."
         )
     _check_given_cache(serving, version)
+    check_slots(serving.lora)
     size, stages, gpus = serving.tensor_parallel_size, serving.pipeline_parallel_size, serving.gpus
     if size == 0 and (gpus is not None or (stages or 1) > 1):
         raise UnsupportedOptionError(

@@ -17,6 +17,7 @@ class PartName(StrEnum):
 
     WEIGHTS = "weights"
     DRAFT = "draft"
+    LORA = "lora"
     KV_CACHE = "kv_cache"
     STATE = "state"
     ACTIVATIONS = "activations"

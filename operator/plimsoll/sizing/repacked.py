@@ -70,12 +70,12 @@ def _beyond_blocks(tensor: Tensor, launch: Launch, quantization: Quantization) -
 
 
 def _experts_on_hopper(launch: Launch, stage: int) -> Interval:
-    """MXFP4 experts, laid out for Triton's kernels."""
+    """MXFP4 experts, laid out for Triton's kernels, which adapters are not served with."""
     quantization, card = launch.precision.quantization, launch.accelerator
     if quantization is None or quantization.weights is not WeightFormat.MXFP4 or card is None:
         return NOTHING
     hopper = card.platform == "cuda" and card.compute_capability[0] == _HOPPER
-    if not hopper or launch.shape.experts is None:
+    if not hopper or launch.shape.experts is None or launch.serving.lora is not None:
         return NOTHING
     return at(TRITON_EXPERTS, launch.version).of(launch.stages[stage].layer_bytes)
 

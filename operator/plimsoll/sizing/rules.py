@@ -221,7 +221,7 @@ def precision_for(
     dtype, warnings = _dtype(shape, serving, accelerator)
     kv_cache_dtype, kv_bytes = cache_dtype(shape, serving, quantization, dtype, accelerator, version)
     if quantization is not None and accelerator is not None:
-        quantization = _padded(quantization, accelerator)
+        quantization = _padded(quantization, accelerator, lora=serving.lora is not None)
     if accelerator is None and (quantization is not None or kv_bytes == 1):
         raise HardwareCannotError("quantized weights and an fp8 cache cannot be planned on CPU")
     if accelerator is None and (is_sparse or keeps_states(shape)):
@@ -234,7 +234,7 @@ def precision_for(
         kv_cache_dtype=kv_cache_dtype,
         kv_element_bytes=kv_bytes,
         warnings=(*warnings, *_computed_in_16_bits(quantization, accelerator)),
-        expert_multiple=_expert_multiple(accelerator, quantization),
+        expert_multiple=1 if serving.lora is not None else _expert_multiple(accelerator, quantization),
     )
 
 
@@ -267,7 +267,7 @@ def _check_packed(shape: ModelShape, serving: Serving) -> None:
 
 
 def _expert_multiple(accelerator: Accelerator | None, quantization: Quantization | None) -> int:
-    """FlashInfer's experts in 16 bits on Blackwell (fused_moe/oracle/unquantized.py)."""
+    """FlashInfer's experts in 16 bits on Blackwell (fused_moe/oracle/unquantized.py), where no adapters are served."""
     if accelerator is None or quantization is not None:
         return 1
     return _TRTLLM_MULTIPLE if is_blackwell(accelerator) else 1
@@ -367,11 +367,14 @@ def _dtype(
     return dtype, ()
 
 
-def _padded(quantization: Quantization, accelerator: Accelerator) -> Quantization:
-    """MXFP4 experts are rounded up to what the kernel of this card takes (layers/fused_moe/oracle/mxfp4.py)."""
+def _padded(quantization: Quantization, accelerator: Accelerator, *, lora: bool) -> Quantization:
+    """MXFP4 experts are rounded up to what the kernel of this card takes (layers/fused_moe/oracle/mxfp4.py).
+
+    With LoRA that is Marlin's on Hopper too: Triton's has no place for adapters.
+    """
     if quantization.weights is not WeightFormat.MXFP4:
         return quantization
     if accelerator.platform == "rocm":
         return replace(quantization, padding=_ROCM_PADDING)
     hopper = HOPPER <= accelerator.compute_capability < BLACKWELL
-    return replace(quantization, padding=_TRITON_PADDING if hopper else _MARLIN_PADDING)
+    return replace(quantization, padding=_TRITON_PADDING if hopper and not lora else _MARLIN_PADDING)

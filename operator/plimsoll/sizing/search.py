@@ -14,6 +14,7 @@ from plimsoll.sizing.engine import NULL_BLOCK, TOKENS_BY_CONCURRENCY, default_ut
 from plimsoll.sizing.files import parameter_count
 from plimsoll.sizing.kv_plan import cache_layout
 from plimsoll.sizing.launch import Launch
+from plimsoll.sizing.lora import split_problem
 from plimsoll.sizing.placement import (
     Fit,
     Found,
@@ -145,7 +146,9 @@ class Search:
     def _tensor_problem(self, size: int, precision: Precision) -> str | None:
         key = (size, precision.online)
         if key not in self._problems:
-            self._problems[key] = tensor_parallel_problem(
+            self._problems[key] = split_problem(
+                self.serving.lora, self.shape, size
+            ) or tensor_parallel_problem(
                 self.shape,
                 size,
                 precision.quantization,

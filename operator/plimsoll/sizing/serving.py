@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from plimsoll.sizing.lora import LoraSlots
     from plimsoll.sizing.speculation import Speculation
 
 
@@ -29,6 +30,7 @@ class Serving:
         disable_hybrid_kv_cache_manager: windows beside full attention are kept in full.
         allow_deprecated_quantization: what vLLM is about to drop is served all the same.
         enable_expert_parallel: whole experts on each rank instead of a slice of all.
+        lora: room for adapters on each card; None: there is none.
         speculative: what proposes tokens for the model to verify; None: nothing does.
     """
 
@@ -56,3 +58,4 @@ class Serving:
     allow_deprecated_quantization: bool = False
     concurrency: int | None = None
     speculative: Speculation | None = None
+    lora: LoraSlots | None = None

@@ -13,6 +13,7 @@ from plimsoll.sizing.engine import UnsupportedOptionError, parse_version
 from plimsoll.sizing.errors import UnsupportedModelError
 from plimsoll.sizing.estimate import estimate
 from plimsoll.sizing.gpus import checked_cards
+from plimsoll.sizing.lora import check_lora
 from plimsoll.sizing.options import check_serving
 from plimsoll.sizing.plan import Plan, Refusal, RefusalReason
 from plimsoll.sizing.rules import HardwareCannotError, precision_for
@@ -159,6 +160,7 @@ def _launch(tenant: Tenant, accelerator: Accelerator) -> Launch:
     version = parse_version(serving.engine_version)
     check_serving(serving, version)
     check_speculation(tenant.shape, serving)
+    check_lora(tenant.shape, serving)
     for name, value in (
         ("parallelism.tensorParallelSize", serving.tensor_parallel_size),
         ("parallelism.pipelineParallelSize", serving.pipeline_parallel_size),

@@ -84,6 +84,7 @@ class Mamba2:
             columns=self.kernel,
             sharding=Sharding.GROUPS,
             kv_heads=self.groups,
+            follows=True,
         )
         inner = Tensor(name=f"{name}.conv1d", rows=self.inner, columns=self.kernel, sharding=Sharding.COLUMN)
         return inner, groups
@@ -166,7 +167,7 @@ class Mamba1:
         """All of the mixer, from and to that many features."""
         inner, state = self.inner, self.state
         entry = Tensor(name=f"{name}.in_proj", rows=inner, columns=hidden, sharding=Sharding.COLUMN)
-        gate = replace(entry, name=f"{name}.in_proj.z")
+        gate = replace(entry, name=f"{name}.in_proj.z", follows=True)
         conv = replace(entry, name=f"{name}.conv1d", columns=self.kernel)
         step = replace(entry, name=f"{name}.dt_proj", columns=self.rank)
         output = replace(entry, name=f"{name}.out_proj", rows=hidden, columns=inner, sharding=Sharding.ROW)

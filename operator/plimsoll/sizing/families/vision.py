@@ -83,6 +83,7 @@ def joined(text: ModelShape, tower: Tower, architecture: str, model_type: str) -
         text,
         architecture=architecture,
         model_type=model_type,
+        decoder_type=text.model_type,
         tower=tower.tensors,
         tower_buffer_bytes=tower.buffer_bytes,
         warnings=(*text.warnings, ENCODER_WARNING),
