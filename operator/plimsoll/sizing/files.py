@@ -11,10 +11,8 @@ from plimsoll.sizing.tensors import Tensor
 from plimsoll.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from plimsoll.sizing.facts import ModelFacts
-    from plimsoll.sizing.model import Layer, ModelShape
+    from plimsoll.sizing.model import ModelShape
     from plimsoll.sizing.quantization import Quantization
 
 _FLOAT32_BYTES: Final = 4
@@ -35,13 +33,8 @@ def stored_bytes(shape: ModelShape, element_bytes: int) -> int:
     outside = (*shape.first_stage, *shape.tower, *shape.every_stage, *shape.last_stage)
     if not shape.tied_embeddings:
         outside += shape.first_stage
-    by_layer = {id(layer): sum(map(size, layer.tensors)) for layer in _kinds(shape)}
+    by_layer = {id(layer): sum(map(size, layer.tensors)) for layer in shape.kinds}
     return sum(by_layer[id(layer)] for layer in shape.layers) + sum(map(size, outside))
-
-
-def _kinds(shape: ModelShape) -> Iterable[Layer]:
-    """The layers that are not the same object."""
-    return {id(layer): layer for layer in shape.layers}.values()
 
 
 def _unpadded(method: Quantization | None) -> Quantization | None:
@@ -55,7 +48,7 @@ def parameter_count(shape: ModelShape) -> int:
     """Parameters of the whole model, experts included."""
     by_layer = {
         id(layer): sum(tensor.copies * tensor.rows * tensor.columns for tensor in layer.tensors)
-        for layer in _kinds(shape)
+        for layer in shape.kinds
     }
     outside = sum(
         tensor.copies * tensor.rows * tensor.columns

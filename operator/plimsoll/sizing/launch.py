@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from plimsoll.sizing import overheads
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _BLOCK_ID_BYTES: Final = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: a search asks for the sum of one many times
 class StageCosts:
     """What one rank of a stage takes beside the KV cache."""
 
@@ -45,7 +46,7 @@ class StageCosts:
         loaded = exactly(self.weights_bytes) + self.lora + self.repacked
         return loaded + self.activations + self.graphs + self.runtime
 
-    @property
+    @cached_property
     def total_bytes(self) -> int:
         """The sum at the safe end."""
         return self.total.high
@@ -95,16 +96,17 @@ class Launch:
     def costs(self, max_model_len: int) -> tuple[StageCosts, ...]:
         """What a rank of each stage takes beside the KV cache, with this length."""
         limits = self.limits(max_model_len)
-        tables = exactly(
-            limits.max_num_seqs
-            * ceil_div(max_model_len, self.layout.block_size)
-            * _BLOCK_ID_BYTES
-            * len(self.layout.groups)
-        ) + overheads.tokens_on_card(self, limits, max_model_len)
+        tables = exactly(self._tables_bytes(limits, max_model_len))
         return tuple(
             replace(costs, runtime=costs.runtime + tables)
             for costs in self._without_tables(limits, max_model_len)
         )
+
+    def _tables_bytes(self, limits: BatchLimits, max_model_len: int) -> int:
+        """What grows with every token of the length: block tables, and tokens that proposals are made from."""
+        blocks = ceil_div(max_model_len, self.layout.block_size)
+        tables = limits.max_num_seqs * blocks * _BLOCK_ID_BYTES * len(self.layout.groups)
+        return tables + overheads.tokens_on_card(self, limits, max_model_len)
 
     def _without_tables(self, limits: BatchLimits, max_model_len: int) -> tuple[StageCosts, ...]:
         """The costs that few lengths change, worked out once: a search asks for many lengths."""
@@ -159,7 +161,9 @@ class Launch:
         given = self.serving.kv_cache_memory_bytes
         if given is not None:
             return (given,) * self.pipeline_parallel_size
-        return tuple(self.usable_bytes - costs.total_bytes for costs in self.costs(max_model_len))
+        limits = self.limits(max_model_len)
+        left = self.usable_bytes - self._tables_bytes(limits, max_model_len)
+        return tuple(left - costs.total_bytes for costs in self._without_tables(limits, max_model_len))
 
     def available_interval(self, max_model_len: int) -> tuple[Interval, ...]:
         """The same with its expected value and its other end; `low` is the safe one."""

@@ -131,6 +131,11 @@ class ModelShape:
     warnings: tuple[str, ...] = ()
 
     @property
+    def kinds(self) -> tuple[Layer, ...]:
+        """The layers that are not the same object."""
+        return tuple({id(layer): layer for layer in self.layers}.values())
+
+    @property
     def unset_max_model_len(self) -> int:
         """The context that the engine takes where nobody says one: for LongRoPE the length of its short factors."""
         return (self.rope and self.rope.unset_len) or self.max_model_len

@@ -264,12 +264,12 @@ def _draft_inputs(launch: Launch, limits: BatchLimits) -> int:
     return inputs * limits.max_num_batched_tokens * width
 
 
-def tokens_on_card(launch: Launch, limits: BatchLimits, max_model_len: int) -> Interval:
+def tokens_on_card(launch: Launch, limits: BatchLimits, max_model_len: int) -> int:
     """All tokens of all sequences, which proposing from them keeps on the card (vLLM 0.33.0, v1/worker/gpu/states.py)."""
     speculation = launch.serving.speculative
     if speculation is None or not speculation.ngram or not second_runner(launch):
-        return NOTHING
-    return exactly(limits.max_num_seqs * max_model_len * _TOKEN_BYTES)
+        return 0
+    return limits.max_num_seqs * max_model_len * _TOKEN_BYTES
 
 
 def _state_bytes(launch: Launch) -> int:

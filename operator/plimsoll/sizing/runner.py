@@ -45,7 +45,7 @@ def _since(shape: ModelShape) -> tuple[int, int, int]:
     listed = _PLAIN.get(shape.architecture) or _LISTED.get(shape.architecture)
     if listed is not None:
         return listed
-    recurrent = any(isinstance(cache, RecurrentState) for layer in shape.layers for cache in layer.caches)
+    recurrent = any(isinstance(cache, RecurrentState) for layer in shape.kinds for cache in layer.caches)
     return V2_RUNNER if recurrent or shape.experts is not None else _ALL_DENSE
 
 
@@ -53,7 +53,7 @@ def has_gated_delta(launch: Launch) -> bool:
     """Whether layers of the model are gated delta networks."""
     return any(
         isinstance(cache, RecurrentState) and cache.name == _GATED_DELTA
-        for layer in launch.shape.layers
+        for layer in launch.shape.kinds
         for cache in layer.caches
     )
 
