@@ -7,18 +7,12 @@ from fractions import Fraction
 import pytest
 
 from plimsoll.sizing import constants, overheads
-from plimsoll.sizing.accelerators import NodePool
-from plimsoll.sizing.catalogue import lookup
 from plimsoll.sizing.constants import Constant
 from plimsoll.sizing.engine import parse_version
-from plimsoll.sizing.gpus import find
 from plimsoll.sizing.interval import Interval
 from plimsoll.sizing.launch import Launch
-from plimsoll.sizing.rules import precision_for
-from plimsoll.sizing.search import Placement, Search
-from plimsoll.sizing.serving import Serving
-from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.units import GIB
+from support.launches import built
 
 ALL = constants.CONSTANTS
 
@@ -57,21 +51,8 @@ def test_a_factor_rounds_each_end_up() -> None:
 
 
 def launch(model_id: str, card: str, version: str, size: int, share: str) -> Launch:
-    facts = lookup(model_id)
-    assert facts is not None
-    shape, accelerator, release = shape_from_facts(facts), find(card), parse_version(version)
-    serving = Serving(engine_version=version, gpu_memory_utilization=Fraction(share))
-    pool = NodePool(name="any", accelerator=accelerator, gpus_per_node=8, nodes=1)
-    return Search(shape, serving, release).launch(
-        Placement(
-            pool=pool,
-            accelerator=accelerator,
-            precision=precision_for(shape, serving, accelerator, release),
-            tensor_parallel_size=size,
-            pipeline_parallel_size=1,
-            nodes=1,
-        )
-    )
+    release = parse_version(version).release
+    return built(model_id, release, card, size, gpu_memory_utilization=Fraction(share))
 
 
 # Start-up logs: model, card, release, TP, utilisation; weights, peak activation, non-torch, KV cache in GiB.

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plimsoll.sizing import overheads
-from plimsoll.sizing.accelerators import NodePool
-from plimsoll.sizing.catalogue import lookup
-from plimsoll.sizing.engine import EngineVersion
-from plimsoll.sizing.gpus import find
 from plimsoll.sizing.interval import NOTHING, Interval, exactly
-from plimsoll.sizing.rules import precision_for
-from plimsoll.sizing.search import Placement, Search
-from plimsoll.sizing.serving import Serving
-from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.units import MIB
+from support.launches import built
 
 if TYPE_CHECKING:
-    from plimsoll.sizing.launch import Launch
+    pass
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"  # 32 layers, hidden 4096, intermediate 14336, vocabulary 128256
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"  # hidden 4096, 8 experts of 14336, 2 for each token
@@ -30,29 +23,6 @@ NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"
 QWEN_VL = "Qwen/Qwen2.5-VL-7B-Instruct"
 WIDTH = 8192 * 4096 * 2  # bytes of one tensor of the model's width with H100's batch
 ENTRIES = 1024 * 128256
-
-
-def built(
-    model_id: str, version: tuple[int, int, int], card: str = "H100", tp: int = 1, pp: int = 1, **options: Any
-) -> Launch:
-    facts = lookup(model_id)
-    assert facts is not None
-    section = options.pop("quantization_config", None)
-    if section is not None:
-        facts = replace(facts, config={**facts.config, "quantization_config": section})
-    shape, accelerator, release = shape_from_facts(facts), find(card), EngineVersion(version)
-    serving = Serving(engine_version=str(release), **options)
-    pool = NodePool(name="any", accelerator=accelerator, gpus_per_node=8, nodes=1)
-    return Search(shape, serving, release).launch(
-        Placement(
-            pool=pool,
-            accelerator=accelerator,
-            precision=precision_for(shape, serving, accelerator, release),
-            tensor_parallel_size=tp,
-            pipeline_parallel_size=pp,
-            nodes=1,
-        )
-    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +125,7 @@ def test_large_cards_capture_larger_batches(card: str, version: tuple[int, int, 
 def test_graphs_of_fp4_experts_follow_the_kernels_of_the_card(
     card: str, version: tuple[int, int, int], per_layer: int
 ) -> None:
-    launch = built(QWEN_MOE, version, card=card, quantization_config=NVFP4)
+    launch = built(QWEN_MOE, version, card=card, section=NVFP4)
     assert launch.graphs.expected == per_layer * int(Fraction(85, 100) * len(launch.shape.layers) * MIB)
 
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import pytest
 
-from plimsoll.sizing.accelerators import NodePool
 from plimsoll.sizing.backend import caches_on
 from plimsoll.sizing.catalogue import lookup
 from plimsoll.sizing.engine import EngineVersion
@@ -14,10 +13,8 @@ from plimsoll.sizing.gpus import find
 from plimsoll.sizing.interval import NOTHING, Interval
 from plimsoll.sizing.layers import MultiHeadLatent
 from plimsoll.sizing.repacked import repacked
-from plimsoll.sizing.rules import precision_for
-from plimsoll.sizing.search import Placement, Search
-from plimsoll.sizing.serving import Serving
 from plimsoll.sizing.shape import shape_from_facts
+from support.launches import built
 
 # DeepSeek V3: 128 heads, queries from 1536, a latent of 512 and 64 rotary elements, hidden 7168, 61 layers, fp8.
 V3_LAYER = 16 * (1536 * (512 + 64) + 512 * 7168)
@@ -26,19 +23,7 @@ LITE_LAYER = 16 * (2048 * (512 + 64) + 512 * 2048) * 2
 
 
 def added(model_id: str, card: str, release: tuple[int, int, int], size: int) -> Interval:
-    facts = lookup(model_id)
-    assert facts is not None
-    shape, accelerator, version = shape_from_facts(facts), find(card), EngineVersion(release)
-    serving = Serving(engine_version=str(version), gpu_memory_utilization=Fraction("0.9"))
-    placement = Placement(
-        pool=NodePool(name="any", accelerator=accelerator, gpus_per_node=8, nodes=1),
-        accelerator=accelerator,
-        precision=precision_for(shape, serving, accelerator, version),
-        tensor_parallel_size=size,
-        pipeline_parallel_size=1,
-        nodes=1,
-    )
-    return repacked(Search(shape, serving, version).launch(placement), 0)
+    return repacked(built(model_id, release, card, size, gpu_memory_utilization=Fraction("0.9")), 0)
 
 
 @pytest.mark.parametrize(

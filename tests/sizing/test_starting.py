@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plimsoll.sizing import overheads
-from plimsoll.sizing.accelerators import NodePool
-from plimsoll.sizing.catalogue import lookup
-from plimsoll.sizing.engine import EngineVersion
-from plimsoll.sizing.gpus import find
 from plimsoll.sizing.interval import NOTHING, Interval
 from plimsoll.sizing.repacked import repacked
-from plimsoll.sizing.rules import precision_for
 from plimsoll.sizing.runner import graphs_in_budget, second_runner
-from plimsoll.sizing.search import Placement, Search
-from plimsoll.sizing.serving import Serving
-from plimsoll.sizing.shape import shape_from_facts
 from plimsoll.units import GIB
+from support.launches import built
 
 if TYPE_CHECKING:
-    from plimsoll.sizing.launch import Launch
+    pass
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 QWEN = "Qwen/Qwen3-8B"  # 151,936 rows of 4,096 elements
@@ -31,32 +24,6 @@ MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
 DELTA = "Qwen/Qwen3.5-9B"
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
 TABLE = 151936 * 4096 * 2
-
-
-def built(
-    model_id: str,
-    version: tuple[int, int, int],
-    card: str = "H100",
-    tp: int = 1,
-    section: dict[str, Any] | None = None,
-    **options: Any,
-) -> Launch:
-    facts = lookup(model_id)
-    assert facts is not None
-    if section is not None:
-        facts = replace(facts, config={**facts.config, "quantization_config": section})
-    shape, accelerator, release = shape_from_facts(facts), find(card), EngineVersion(version)
-    serving = Serving(engine_version=str(release), **options)
-    return Search(shape, serving, release).launch(
-        Placement(
-            pool=NodePool(name="any", accelerator=accelerator, gpus_per_node=8, nodes=1),
-            accelerator=accelerator,
-            precision=precision_for(shape, serving, accelerator, release),
-            tensor_parallel_size=tp,
-            pipeline_parallel_size=1,
-            nodes=1,
-        )
-    )
 
 
 @pytest.mark.parametrize(
