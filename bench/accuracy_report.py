@@ -188,7 +188,7 @@ def _found(sums: dict[str, Any]) -> list[str]:
         (
             f"{sums['rows']} further starts (`bench/data/{FOUND}`), of which {sums['scored']} can be scored, were looked for "
             "when the sums above stood; forks, WSL, draft modules and memory shared with the host are many among them. The "
-            "first 108 taught what `sizing/runner.py` and the constants of compiling say. The other 64 were scored before "
+            "first 106 taught what `sizing/runner.py` and the constants of compiling say. The other 64 were scored before "
             "anything was learnt from them: 46 rows with KV memory, median error 1.11 %, 90th percentile 10.17 %, none promised "
             "over 5 % too much at the safe end, 84.78 % inside the interval, verdicts 46 of 52 right, 1 unsafe, 5 wasteful. "
             "All of them as they are reckoned now:"

@@ -94,6 +94,7 @@ _OWN_DRAFT: Final = r"(?:\b\w+_)?mtp\b"
 _PROPOSED: Final = re.compile(
     rf"(?:num[-_ ]speculative[-_ ]tokens|{_OWN_DRAFT})[\"'=: -]*([1-9]\d{{0,2}})\b", re.IGNORECASE
 )
+_ADAPTERS_LOADED: Final = (0, 8, 0)
 _SPECULATIVE: Final = ("mtp", "speculative", "drafter", "draft model", "eagle", "dflash")
 _DATED: Final = re.compile(r"\b20\d\d\b|nightly|main\b", re.IGNORECASE)
 
@@ -117,6 +118,14 @@ class Era:
     whole_prompts: bool = False
     early: EngineVersion | None = None
     assumed: tuple[str, ...] = ()
+
+    @property
+    def loading_has_adapters(self) -> bool:
+        """Whether "Model loading took" has the slots for LoRA adapters in it.
+
+        The engine before V1 built them after that line up to 0.7 ("Loading model weights took").
+        """
+        return not self.first_engine or self.written >= _ADAPTERS_LOADED
 
 
 def era_of(row: LogRow, shape: ModelShape | None, card: Card | None = None) -> Era:

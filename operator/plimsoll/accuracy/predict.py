@@ -244,6 +244,7 @@ class _Sized:
         moved = self._spread_experts(launch)
         stage = self._stage(launch, length)
         held = launch.costs(length)[stage]
+        adapters = held.lora.expected if self.era.loading_has_adapters else 0
         available: tuple[int, int, int] | None = None
         verdict = None
         if self.card.memory_known and self.row.gpu_memory_utilization is not None:
@@ -257,7 +258,7 @@ class _Sized:
             era=self.era,
             max_model_len=length,
             in_flight_tokens=launch.limits(length).in_flight_tokens,
-            weights_bytes=held.weights_bytes + held.repacked.expected - moved,
+            weights_bytes=held.weights_bytes + adapters + held.repacked.expected - moved,
             launch=launch,
             available_low=None if available is None else available[0],
             available_bytes=None if available is None else available[1],
