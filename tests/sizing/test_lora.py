@@ -21,7 +21,16 @@ from plimsoll.sizing.engine import BatchLimits, UnsupportedOptionError, parse_ve
 from plimsoll.sizing.estimate import estimate
 from plimsoll.sizing.gpus import find
 from plimsoll.sizing.interval import Interval
-from plimsoll.sizing.lora import RANKS, LoraSlots, SlotsOfRank, check_lora, check_slots, index_bytes
+from plimsoll.sizing.lora import (
+    RANKS,
+    LoraSlots,
+    SlotsOfRank,
+    check_lora,
+    check_slots,
+    index_bytes,
+    lora_warnings,
+)
+from plimsoll.sizing.lora_classes import UNHELD
 from plimsoll.sizing.plan import PartName, Plan, Refusal
 from plimsoll.sizing.rules import precision_for
 from plimsoll.sizing.serving import Serving
@@ -77,6 +86,21 @@ def test_what_vllm_does_not_start_with_slots_is_refused(model: str) -> None:
     check_lora(shape, Serving(engine_version="0.33.0"))
     with pytest.raises(UnsupportedOptionError, match=r"^enable_lora is set: vLLM .*; leave it out"):
         check_lora(shape, Serving(engine_version="0.33.0", lora=LoraSlots()))
+
+
+def test_slots_that_nobody_held_against_the_engine_are_warned_of() -> None:
+    seen = {CONFIGS[row["model"]]["architectures"][0] for row in RECORDED["slots"]}
+    molmo, llama = (
+        shape_from_facts(facts(CONFIGS[model]))
+        for model in ("Molmo-7B-D", "meta-llama/Llama-3.1-8B-Instruct")
+    )
+    served = Serving(engine_version="0.33.0", lora=LoraSlots())
+
+    (warning,) = lora_warnings(molmo, served)
+    assert "LoRA slots of MolmoForCausalLM" in warning
+    assert not lora_warnings(molmo, Serving(engine_version="0.33.0"))
+    assert not lora_warnings(llama, served)
+    assert not seen & UNHELD
 
 
 def config_of(model: str) -> dict[str, Any]:

@@ -190,6 +190,13 @@ def test_penalties_are_counted_on_the_card_by_the_second_runner(
     assert found == counters + exactly(ENTRIES // 8)
 
 
+def test_embeddings_per_layer_are_kept_for_the_largest_batch() -> None:
+    launch = built(LLAMA, (0, 19, 0))
+    keeps = replace(launch, shape=replace(launch.shape, kept_per_token=35 * 256))
+    bare, more = (overheads.buffers(one, one.limits(8192), first=True, last=True) for one in (launch, keeps))
+    assert more - bare == exactly(launch.limits(8192).max_num_batched_tokens * 35 * 256 * 2)
+
+
 def test_only_the_last_stage_samples_and_the_others_hand_on() -> None:
     launch = built(LLAMA, (0, 19, 0), pp=2)
     limits = launch.limits(8192)

@@ -22,6 +22,7 @@ _POSITIONS_BY_PIECES: Final = (0, 12, 0)
 _CORNER_WIDTHS: Final = 20
 _INTERNVL_TILES: Final = 13
 _MOON_PATCHES: Final = 4096
+_PADDLE_TOKENS: Final = 3600  # 2,822,400 pixels in squares of 28, as the published processor has it
 _LLAMA4_TILES: Final = 17
 _SOUND_TOKENS: Final = 750  # 30 seconds
 _SOUND_FEATURES: Final = 256
@@ -93,7 +94,8 @@ def _vision(root: Config, vision: Config) -> Encoder | None:
     family = _text(vision, "model_type") or _text(root, "model_type")
     width = _whole(vision, "embed_dim") or _whole(vision, "hidden_size")
     patch = _whole(vision, "patch_size")
-    if width is None or patch is None:
+    unmeasured = _text(root, "model_type").startswith("minicpmv")  # a resampler, a mask over padded slices
+    if width is None or patch is None or unmeasured:
         return None
     inner = _whole(vision, "intermediate_size") or width * (_whole(vision, "mlp_ratio") or 4)
     item = _item(family, root, vision, patch)
@@ -124,6 +126,8 @@ def _item(family: str, root: Config, vision: Config, patch: int) -> _Item | None
     if family.startswith("gemma4"):
         pooled = _whole(vision, "pooling_kernel_size") or 3
         return _Item(_whole(vision, "default_output_length") or 280, pooled * pooled)
+    if kind.startswith("paddleocr_vl"):
+        return _Item(_PADDLE_TOKENS, 4)
     if family.startswith("moonvit"):
         return _Item(_MOON_PATCHES // 4, 4)
     image = _whole(vision, "image_size")
@@ -136,7 +140,7 @@ def _square(kind: str, family: str, root: Config, patches: int, merge: int) -> _
         tokens = _whole(root, "mm_tokens_per_image") or patches
         return _Item(tokens, max(1, patches // tokens))
     tiles = _LLAMA4_TILES if kind.startswith("llama4") else _INTERNVL_TILES
-    if kind.startswith(("internvl", "llama4")) or family.startswith("intern_vit"):
+    if kind.startswith(("internvl", "llama4", "cohere2_vision")) or family.startswith("intern_vit"):
         return _Item(max(1, patches // 4) * tiles, 4)
     return _Item(max(1, patches // merge), merge)
 

@@ -20,7 +20,7 @@ from plimsoll.sizing.facts import Provenance
 from plimsoll.sizing.files import disagreement, stored_bytes, with_what_headers_say
 from plimsoll.sizing.gpus import compute_share
 from plimsoll.sizing.host import HostLoad, component_resources, pickled_bytes
-from plimsoll.sizing.lora import adapter_bytes, check_lora
+from plimsoll.sizing.lora import adapter_bytes, check_lora, lora_warnings
 from plimsoll.sizing.options import check_serving
 from plimsoll.sizing.plan import Plan, Refusal, RefusalReason
 from plimsoll.sizing.search import Fit, Miss, Search
@@ -158,7 +158,12 @@ def _warnings(
     shape: ModelShape, facts: ModelFacts, serving: Serving, version: EngineVersion
 ) -> tuple[str, ...]:
     """What the user should know whatever the card."""
-    warnings = [*facts.warnings, *shape.warnings, *speculation_warnings(shape, serving)]
+    warnings = [
+        *facts.warnings,
+        *shape.warnings,
+        *speculation_warnings(shape, serving),
+        *lora_warnings(shape, serving),
+    ]
     if facts.provenance is Provenance.RECALLED:
         warnings.append(
             f"The facts about {facts.model_id} were written from memory and not checked ({facts.source})."

@@ -22,6 +22,7 @@ from plimsoll.sizing.lora_classes import (
     ONE_NAME,
     OUTPUTS,
     TOWER_TOO,
+    UNHELD,
     UNSUPPORTED,
 )
 from plimsoll.sizing.tensors import VOCAB_PADDING, Sharding
@@ -116,6 +117,18 @@ def check_lora(shape: ModelShape, serving: Serving) -> None:
         problem = "fully_sharded_loras does not go with enable_expert_parallel; leave out one of the two"
     if problem is not None:
         raise UnsupportedOptionError(f"enable_lora is set: {problem}.")
+
+
+def lora_warnings(shape: ModelShape, serving: Serving) -> tuple[str, ...]:
+    """That the slots of a class were not held against the engine."""
+    if serving.lora is None or shape.architecture not in UNHELD:
+        return ()
+    return (
+        (
+            f"The LoRA slots of {shape.architecture} follow the general rules; nobody held them against vLLM: leave some "
+            "room, or look at what loading took in its log."
+        ),
+    )
 
 
 def split_problem(slots: LoraSlots | None, shape: ModelShape, tensor_parallel_size: int) -> str | None:

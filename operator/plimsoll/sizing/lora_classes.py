@@ -8,11 +8,15 @@ from typing import Final
 # is_3d_moe_weight) and lora/layers (can_replace_layer).
 UNSUPPORTED: Final = frozenset(
     (
-        "BailingMoeV2_5ForCausalLM", "BloomForCausalLM", "FalconForCausalLM",
+        "BailingMoeV2_5ForCausalLM", "BloomForCausalLM", "Cohere2MoeForCausalLM",
+        "Cohere2VisionForConditionalGeneration", "DbrxForCausalLM", "DeepseekVLV2ForCausalLM", "FalconForCausalLM",
         "FalconMambaForCausalLM", "GPT2LMHeadModel", "GPTJForCausalLM", "Gemma3nForCausalLM",
-        "KimiK25ForConditionalGeneration", "KimiLinearForCausalLM", "KimiVLForConditionalGeneration",
-        "LlavaOnevisionForConditionalGeneration", "Mamba2ForCausalLM", "MambaForCausalLM", "OrionForCausalLM",
-        "Qwen2AudioForConditionalGeneration", "StableLmForCausalLM", "Zamba2ForCausalLM",
+        "Gemma3nForConditionalGeneration", "KimiK25ForConditionalGeneration", "KimiLinearForCausalLM",
+        "KimiVLForConditionalGeneration", "LlavaOnevisionForConditionalGeneration", "Mamba2ForCausalLM",
+        "MambaForCausalLM", "MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "MiniMaxM3SparseForCausalLM",
+        "OrionForCausalLM", "Ovis2_5", "PaddleOCRVLForConditionalGeneration", "Phi3VForCausalLM",
+        "Qwen2AudioForConditionalGeneration", "StableLmForCausalLM", "Step3TextForCausalLM", "Step3p5ForCausalLM",
+        "Zamba2ForCausalLM",
     )
 )  # fmt: skip
 # Classes that let an adapter change the embedding and the output layer (embedding_modules), their own or those of the
@@ -20,15 +24,17 @@ UNSUPPORTED: Final = frozenset(
 BOTH_ENDS: Final = frozenset(
     (
         "ApertusForCausalLM", "DeciLMForCausalLM", "Ernie4_5ForCausalLM", "Exaone4ForCausalLM", "ExaoneForCausalLM",
-        "FalconH1ForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeHybridForCausalLM",
-        "GraniteMoeSharedForCausalLM", "InternLM3ForCausalLM", "JambaForCausalLM", "LLaMAForCausalLM",
-        "Lfm2ForCausalLM", "Lfm2MoeForCausalLM", "Llama4ForCausalLM", "Llama4ForConditionalGeneration",
-        "LlamaForCausalLM", "MiniCPMForCausalLM",
-        "MixtralForCausalLM", "NemotronForCausalLM", "NemotronHForCausalLM", "Phi3ForCausalLM", "PhiMoEForCausalLM",
+        "ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM", "FalconH1ForCausalLM", "GraniteForCausalLM",
+        "GraniteMoeForCausalLM", "GraniteMoeHybridForCausalLM", "GraniteMoeSWAForCausalLM",
+        "GraniteMoeSharedForCausalLM", "GraniteSWAForCausalLM", "HyperCLOVAXForCausalLM", "IQuestCoderForCausalLM",
+        "InternLM3ForCausalLM", "JambaForCausalLM", "LLaMAForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM",
+        "Llama4ForCausalLM", "Llama4ForConditionalGeneration", "LlamaForCausalLM", "MiniCPM3ForCausalLM",
+        "MiniCPMForCausalLM", "MixtralForCausalLM", "NemotronForCausalLM", "NemotronHForCausalLM",
+        "NemotronHPuzzleForCausalLM", "Param2MoEForCausalLM", "Phi3ForCausalLM", "PhiMoEForCausalLM",
         "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Qwen3OmniMoeForConditionalGeneration",
         "Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration", "Qwen3_5ForCausalLM",
         "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration",
-        "SolarForCausalLM",
+        "SolarForCausalLM", "TeleChat2ForCausalLM", "TeleChat3ForCausalLM", "TeleFLMForCausalLM",
     )
 )  # fmt: skip
 # model types of decoders behind an encoder of any kind
@@ -42,6 +48,18 @@ EMBEDDING: Final = frozenset(
         "SeedOssForCausalLM", "SmolLM3ForCausalLM", "Starcoder2ForCausalLM",
     )
 )  # fmt: skip
+# Classes with LoRA of which nobody has held the slots against the engine: their config classes come with the model, or
+# its wrapper of experts did not build them without a GPU. LongCat and MiniCPM-V 4.6 were built and differ.
+UNHELD: Final = frozenset(
+    (
+        "AXK1ForCausalLM", "AfmoeForCausalLM", "DeepseekForCausalLM", "DeepseekOCRForCausalLM", "DotsOCRForCausalLM",
+        "ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM", "IQuestCoderForCausalLM", "InternS1ForConditionalGeneration",
+        "LongcatFlashForCausalLM", "MiniCPMV", "MiniCPMV4_6ForConditionalGeneration", "MistralLarge3ForCausalLM",
+        "MolmoForCausalLM", "NemotronHPuzzleForCausalLM", "PanguEmbeddedForCausalLM", "PanguUltraMoEForCausalLM",
+        "Param2MoEForCausalLM", "Phi4MMForCausalLM", "Plamo3ForCausalLM", "SarvamMLAForCausalLM",
+        "SarvamMoEForCausalLM", "TeleChat2ForCausalLM", "TeleChat3ForCausalLM", "TeleFLMForCausalLM",
+    )
+)  # fmt: skip
 GATE_AND_UP_AT_ONCE: Final = frozenset(  # is_3d_moe_weight: gate and up of an expert share an A
     (
         "GptOssForCausalLM", "Qwen3OmniMoeForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration",
@@ -52,6 +70,8 @@ GATE_AND_UP_AT_ONCE: Final = frozenset(  # is_3d_moe_weight: gate and up of an e
 ONE_NAME: Final = {
     "BailingMoeForCausalLM": (".k_proj", ".v_proj"),
     "BailingMoeV2ForCausalLM": (".k_proj", ".v_proj"),
+    "ChatGLMForConditionalGeneration": (".k_proj", ".v_proj", ".up_proj"),
+    "ChatGLMModel": (".k_proj", ".v_proj", ".up_proj"),
     "GPTNeoXForCausalLM": (".k_proj", ".v_proj"),
     "Glm4vForConditionalGeneration": (".up_proj",),
     "GlmForCausalLM": (".up_proj",),
@@ -59,14 +79,19 @@ ONE_NAME: Final = {
     "InternLM2ForCausalLM": (".k_proj", ".v_proj"),
     "JambaForCausalLM": (".in_proj.z",),
     "OlmoHybridForCausalLM": (".conv1d",),
+    "Param2MoEForCausalLM": (".k_proj", ".v_proj"),
     "Phi3ForCausalLM": (".k_proj", ".v_proj", ".up_proj"),
+    "Plamo3ForCausalLM": (".k_proj", ".v_proj", ".up_proj"),
+    "SarvamMoEForCausalLM": (".k_proj", ".v_proj"),
 }
 # Outputs that one tensor of ours holds and that have an A each.
 OUTPUTS: Final = {"fused_qkv_a_proj": 2, "fused_wkv_wgate": 2, "fused_wqa_wkv": 2, "qkv_proj": 3}
 # Layers that vLLM leaves alone: it says so, or the fused layer has no class that would wrap it; in one class, or in any.
 LEFT_ALONE: Final = {
+    "GraniteMoeSWAForCausalLM": ("shared_mlp.input_linear", "shared_mlp.input_linear.up"),
     "GraniteMoeSharedForCausalLM": ("mlp.shared_experts.gate_proj", "mlp.shared_experts.up_proj"),
     "NemotronHForCausalLM": ("mixer.gate",),
+    "NemotronHPuzzleForCausalLM": ("mixer.gate",),
 }
 NEVER_WRAPPED: Final = (".indexer.wk_weights_proj",)
 TOWER_TOO: Final = ("WhisperForConditionalGeneration",)  # it has no get_mm_mapping

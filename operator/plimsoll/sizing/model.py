@@ -84,6 +84,7 @@ class ModelShape:
         encoder: what the engine profiles with images or sound; None where its work is not known.
         mixer_width: of the widest recurrent mixer, what it projects in and twice what it holds inside.
         least_batched_tokens: of the largest item that one batch must hold whole.
+        kept_per_token: elements that the class keeps on the first stage for each token of the largest batch.
         kernels: what of the attention decides the backend.
         max_model_len: the longest context that the model is made for.
         float16_unsafe: vLLM refuses float16 for this model type.
@@ -117,6 +118,7 @@ class ModelShape:
     decoder_type: str | None = None
     encoder: Encoder | None = None
     least_batched_tokens: int = 0
+    kept_per_token: int = 0
     mixer_width: int = 0
     kernels: AttentionKernels = AttentionKernels()
     experts: MixtureOfExperts | None = None

@@ -240,7 +240,8 @@ def buffers(launch: Launch, limits: BatchLimits, *, first: bool, last: bool) -> 
             total += exactly(entries * _COUNTER_BYTES + ceil_div(entries, 8))
         total += exactly(_draft_inputs(launch, limits))
     if first:
-        total += kept_table(launch)
+        kept = limits.max_num_batched_tokens * launch.shape.kept_per_token
+        total += kept_table(launch) + exactly(kept * launch.precision.element_bytes)
     else:
         width = launch.shape.hidden_size * launch.precision.element_bytes
         total += exactly(2 * limits.max_num_batched_tokens * width)

@@ -41,14 +41,16 @@ _FAMILIES: Final[dict[str, tuple[Builder, tuple[str, ...]]]] = {
     **further.DECODERS,
     **further.WITH_ENCODERS,
 }
+# Classes whose published configs name no model type (vLLM 0.33.0, transformers_utils/config.py).
+_UNNAMED: Final = {"LongcatFlashForCausalLM": "longcat_flash"}
 __all__ = ["SUPPORTED_ARCHITECTURES", "ModelShape", "shape_from_facts"]
 
 SUPPORTED_ARCHITECTURES: Final = tuple(_FAMILIES)
 _WAY_OUT: Final = (
-    "what can be sized is Llama, Mistral, Mixtral, Qwen, Phi, Gemma, Granite, gpt-oss, DeepSeek, Kimi, GLM, MiniMax M2, "
-    "Nemotron, Falcon, Cohere, OLMo, EXAONE, ERNIE 4.5, Hunyuan, Ling, InternLM, MiniCPM, StarCoder 2, GPT-2, GPT-NeoX, "
-    "BLOOM, OPT, hybrids such as Jamba, Zamba 2 and LFM2, and encoders with decoders such as LLaVA, InternVL, Qwen-Omni "
-    "and Whisper"
+    "what can be sized is Llama, Mistral, Mixtral, Qwen, Phi, Gemma, Granite, gpt-oss, DeepSeek, Kimi, GLM, MiniMax, MiMo, "
+    "Step, LongCat, Nemotron, Falcon, Cohere, OLMo, EXAONE, ERNIE 4.5, Hunyuan, Pangu, Ling, InternLM, MiniCPM, DBRX, "
+    "StarCoder 2, GPT-2, GPT-NeoX, BLOOM, OPT, hybrids such as Jamba, Zamba 2 and LFM2, and encoders with decoders such as "
+    "LLaVA, InternVL, Qwen-Omni, PaliGemma, MiniCPM-V, Molmo and Whisper"
 )
 _SECTIONS: Final = ("text_config", "vision_config", "audio_config", "llm_config", "thinker_config")
 
@@ -105,7 +107,7 @@ def _family(config: Config) -> tuple[Builder, str, str]:
             "architectures", architecture, "this architecture is not one that can be sized", _WAY_OUT
         )
     builder, types = _FAMILIES[architecture]
-    model_type = config.text("model_type")
+    model_type = config.text("model_type", default=_UNNAMED.get(architecture))
     if model_type not in types:
         raise config.refuse("model_type", f"{architecture} has {' or '.join(types)}", _WAY_OUT)
     return builder, architecture, model_type

@@ -72,7 +72,7 @@ def deepseek_shape(config: Config, architecture: str, model_type: str) -> ModelS
         first_stage=(embedding("embed_tokens", vocab, hidden),),
         last_stage=(Tensor(name="norm", rows=hidden),),
         every_stage=(),
-        tied_embeddings=config.flag("tie_word_embeddings", default=False),
+        tied_embeddings=False,  # the class builds an output layer whatever the config says
         rope=rope,
         other_ropes=() if indexer is None or indexer.rope_of_layer else (rope,),
         max_model_len=rope.max_model_len,

@@ -1,7 +1,7 @@
 """Decoders with one kind of attention and one MLP, each class of vLLM told by a row of a table.
 
 Cohere, GLM 4, Nemotron, EXAONE, Apertus, InternLM, MiMo, MiniCPM, StableLM, Solar, Orion, ERNIE 4.5, GPT-2, GPT-J,
-BLOOM, ChatGLM: what differs is where biases, norms and gates stand, how much of a head turns, what a stage builds.
+BLOOM: what differs is where biases, norms and gates stand, how much of a head turns, what a stage builds.
 """
 
 from __future__ import annotations

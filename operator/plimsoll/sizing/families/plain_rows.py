@@ -18,7 +18,7 @@ _GPT2_NAMES: Final = {
     "intermediate_size": "n_inner",
 }
 # Sources: vLLM 0.33.0, model_executor/models: commandr, glm4, nemotron, exaone, exaone4, apertus, internlm2, mimo,
-# minicpm, stablelm, solar, orion, ernie45, gpt2, gpt_j, bloom, chatglm.
+# minicpm, stablelm, solar, orion, ernie45, gpt2, gpt_j, bloom, llama.
 ROWS: Final[dict[str, tuple[tuple[str, ...], Plain]]] = {
     "CohereForCausalLM": (
         ("cohere",),
@@ -160,6 +160,16 @@ ROWS: Final[dict[str, tuple[tuple[str, ...], Plain]]] = {
     "InternLM3ForCausalLM": (("internlm3",), Plain(query_bias=("qkv_bias",), output_bias=("bias",))),
     "Ministral3ForCausalLM": (("ministral3",), Plain()),
     "LLaMAForCausalLM": (("llama",), Plain(query_bias=_BIAS, output_bias=_BIAS, mlp_bias=("mlp_bias",))),
+    "IQuestCoderForCausalLM": (
+        ("iquestcoder",),
+        Plain(
+            defaults={"num_key_value_heads": 8, "head_dim": 128, "use_sliding_window": False},
+            query_bias=_BIAS,
+            output_bias=_BIAS,
+            mlp_bias=("mlp_bias",),
+            refused=("qkv_bias", "use_sliding_window"),
+        ),
+    ),
     # Classes that vLLM takes from Transformers as they are: model_executor/models/transformers.
     "SeedOssForCausalLM": (
         ("seed_oss",),

@@ -1,6 +1,6 @@
 """Decoders with routed experts and ordinary attention, each class of vLLM told by a row of a table.
 
-OLMoE, Phi 3.5 MoE, Granite 3 MoE, Ling and Ring (BailingMoe), ERNIE 4.5 MoE, DBRX.
+OLMoE, Phi 3.5 MoE, Granite 3 MoE, Ling and Ring (BailingMoe), ERNIE 4.5 MoE, Sarvam.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Routed:
         whole_shared: field with the width of all of those together.
         query_bias, output_bias: on query, key and value, on the output.
         head_norms: field that asks for norms of query and key over one head.
+        bare_norms: field that is false where those norms have a bias.
         wide_norms: norms of query and key over all heads, whole on every rank.
         norms, last_norms: vectors of the hidden size in a layer and behind the last.
         router_float32: the router is kept in float32, always or where a field says "fp32".
@@ -74,6 +75,7 @@ class Routed:
     query_bias: Bias = False
     output_bias: Bias = False
     head_norms: str | None = None
+    bare_norms: str | None = None
     wide_norms: bool = False
     norms: int = 2
     last_norms: int = 1
@@ -194,7 +196,8 @@ def _query_norms(body: Body, row: Routed) -> tuple[Tensor, ...]:
         return wide_norms(body)
     if row.head_norms is None or not body.config.flag(row.head_norms, default=False):
         return ()
-    return norms(body.head_size, 2, "self_attn.head_norm")
+    bare = row.bare_norms is None or body.config.flag(row.bare_norms, default=True)
+    return norms(body.head_size, 2 if bare else 4, "self_attn.head_norm")
 
 
 def _rotary(body: Body) -> int | None:
@@ -225,6 +228,7 @@ _BAILING: Final = Routed(
     query_bias=("use_bias", "use_qkv_bias"),
     output_bias=("use_bias",),
     head_norms="use_qk_norm",
+    bare_norms="use_rmsnorm",
     router_float32="router_dtype",
     correction="moe_router_enable_expert_bias",
     dense_first="first_k_dense_replace",
@@ -245,6 +249,7 @@ ROWS: Final[dict[str, Routed]] = {
     ),
     "BailingMoeForCausalLM": _BAILING,
     "BailingMoeV2ForCausalLM": _BAILING,
+    "SarvamMoEForCausalLM": _BAILING,  # its own module registers it
     "Ernie4_5_MoeForCausalLM": Routed(
         count="moe_num_experts",
         width="moe_intermediate_size",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from plimsoll.sizing.checked import Config
+from plimsoll.sizing.checked import MAX_LAYERS, MAX_WIDTH, Config
 from plimsoll.sizing.families import delta, dense, gemma4, mixture
 from plimsoll.sizing.families.defaults import completed, warning
 from plimsoll.sizing.families.parts import WAY_OUT
@@ -148,9 +148,8 @@ def gemma3(config: Config, architecture: str, model_type: str) -> ModelShape:
 
 def gemma4_mm(config: Config, architecture: str, model_type: str) -> ModelShape:
     """Gemma 4 behind its encoder of images and videos, and of sound where it has one (gemma4_mm.py)."""
-    shape = gemma4.build(
-        text_config(config, tied=root_tie(config, default=True)), architecture, "gemma4_text"
-    )
+    text = text_config(config, tied=root_tie(config, default=True))
+    shape = gemma4.build(text, architecture, "gemma4_text")
     vision = vision_config(config)
     tower = gemma4_tower(vision, shape.hidden_size)
     audio = config.section("audio_config")
@@ -161,7 +160,13 @@ def gemma4_mm(config: Config, architecture: str, model_type: str) -> ModelShape:
         )
     shape = joined(shape, tower, architecture, model_type)
     frame = vision.integer("video_seq_length", maximum=_MAX_FRAME, default=70) + _FRAME_MARKS
-    return replace(shape, least_batched_tokens=_FRAMES * frame)
+    return replace(shape, least_batched_tokens=_FRAMES * frame, kept_per_token=embeddings_per_layer(text))
+
+
+def embeddings_per_layer(text: Config) -> int:
+    """Elements of a token's embeddings per layer, which Gemma 3n and 4 keep for a batch beside their buffers."""
+    width = text.integer("hidden_size_per_layer_input", minimum=0, maximum=MAX_WIDTH, default=0)
+    return width * text.integer("num_hidden_layers", maximum=MAX_LAYERS)
 
 
 def mistral3(config: Config, architecture: str, model_type: str) -> ModelShape:
