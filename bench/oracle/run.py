@@ -50,6 +50,9 @@ def main() -> None:
         parser.error(f"no card {options.gpu}; there are {', '.join(pretend.CARDS)}")
     pretend.pretend(pretend.CARDS[options.gpu])
     import build  # noqa: PLC0415 - vLLM looks for its platform as it loads
+    import standins  # noqa: PLC0415 - as well
+
+    standins.register()
 
     job = {
         "gpu": options.gpu,

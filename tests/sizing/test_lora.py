@@ -90,15 +90,15 @@ def test_what_vllm_does_not_start_with_slots_is_refused(model: str) -> None:
 
 def test_slots_that_nobody_held_against_the_engine_are_warned_of() -> None:
     seen = {CONFIGS[row["model"]]["architectures"][0] for row in RECORDED["slots"]}
-    molmo, llama = (
+    longcat, llama = (
         shape_from_facts(facts(CONFIGS[model]))
-        for model in ("Molmo-7B-D", "meta-llama/Llama-3.1-8B-Instruct")
+        for model in ("longcat_flash_chat", "meta-llama/Llama-3.1-8B-Instruct")
     )
     served = Serving(engine_version="0.33.0", lora=LoraSlots())
 
-    (warning,) = lora_warnings(molmo, served)
-    assert "LoRA slots of MolmoForCausalLM" in warning
-    assert not lora_warnings(molmo, Serving(engine_version="0.33.0"))
+    (warning,) = lora_warnings(longcat, served)
+    assert "LoRA slots of LongcatFlashForCausalLM" in warning
+    assert not lora_warnings(longcat, Serving(engine_version="0.33.0"))
     assert not lora_warnings(llama, served)
     assert not seen & UNHELD
 

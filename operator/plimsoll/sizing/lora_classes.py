@@ -38,7 +38,7 @@ BOTH_ENDS: Final = frozenset(
     )
 )  # fmt: skip
 # model types of decoders behind an encoder of any kind
-BOTH_ENDS_INSIDE: Final = ("granite", "lfm2", "llama", "qwen3")
+BOTH_ENDS_INSIDE: Final = ("granite", "lfm2", "llama", "qwen3", "qwen3_moe")
 # and classes that build the bare decoder
 BARE_INSIDE: Final = ("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration")
 EMBEDDING: Final = frozenset(
@@ -48,16 +48,16 @@ EMBEDDING: Final = frozenset(
         "SeedOssForCausalLM", "SmolLM3ForCausalLM", "Starcoder2ForCausalLM",
     )
 )  # fmt: skip
-# Classes with LoRA of which nobody has held the slots against the engine: their config classes come with the model, or
-# its wrapper of experts did not build them without a GPU. LongCat and MiniCPM-V 4.6 were built and differ.
+# Classes with LoRA of which nobody has held the slots against the engine: beside shared experts its wrapper did not build
+# them without a GPU, or a config class or a tokenizer is missing. LongCat, MiniCPM-V 4.6 and Phi-4-multimodal were
+# built and differ.
 UNHELD: Final = frozenset(
     (
-        "AXK1ForCausalLM", "AfmoeForCausalLM", "DeepseekForCausalLM", "DeepseekOCRForCausalLM", "DotsOCRForCausalLM",
-        "ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM", "IQuestCoderForCausalLM", "InternS1ForConditionalGeneration",
-        "LongcatFlashForCausalLM", "MiniCPMV", "MiniCPMV4_6ForConditionalGeneration", "MistralLarge3ForCausalLM",
-        "MolmoForCausalLM", "NemotronHPuzzleForCausalLM", "PanguEmbeddedForCausalLM", "PanguUltraMoEForCausalLM",
-        "Param2MoEForCausalLM", "Phi4MMForCausalLM", "Plamo3ForCausalLM", "SarvamMLAForCausalLM",
-        "SarvamMoEForCausalLM", "TeleChat2ForCausalLM", "TeleChat3ForCausalLM", "TeleFLMForCausalLM",
+        "AXK1ForCausalLM", "AfmoeForCausalLM", "DeepseekForCausalLM", "DeepseekOCRForCausalLM",
+        "ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM", "LongcatFlashForCausalLM",
+        "MiniCPMV4_6ForConditionalGeneration", "MistralLarge3ForCausalLM", "NemotronHPuzzleForCausalLM",
+        "PanguUltraMoEForCausalLM", "Param2MoEForCausalLM", "Phi4MMForCausalLM", "Plamo3ForCausalLM", "SarvamMLAForCausalLM",
+        "SarvamMoEForCausalLM",
     )
 )  # fmt: skip
 GATE_AND_UP_AT_ONCE: Final = frozenset(  # is_3d_moe_weight: gate and up of an expert share an A
@@ -78,9 +78,11 @@ ONE_NAME: Final = {
     "GraniteMoeHybridForCausalLM": (".input_linear.up",),
     "InternLM2ForCausalLM": (".k_proj", ".v_proj"),
     "JambaForCausalLM": (".in_proj.z",),
+    "MolmoForCausalLM": (".k_proj", ".v_proj", ".up_proj"),
     "OlmoHybridForCausalLM": (".conv1d",),
     "Param2MoEForCausalLM": (".k_proj", ".v_proj"),
     "Phi3ForCausalLM": (".k_proj", ".v_proj", ".up_proj"),
+    "Phi4MMForCausalLM": (".k_proj", ".v_proj", ".up_proj"),
     "Plamo3ForCausalLM": (".k_proj", ".v_proj", ".up_proj"),
     "SarvamMoEForCausalLM": (".k_proj", ".v_proj"),
 }
